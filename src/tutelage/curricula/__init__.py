@@ -1,0 +1,1 @@
+"""Who chooses the next task: replay, editors, adversaries, domain randomisation."""

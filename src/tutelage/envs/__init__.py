@@ -1,0 +1,1 @@
+"""Worlds as pure step functions, their levels and renderers; adapters to others' environments."""

@@ -1,0 +1,1 @@
+"""Ground floor: runs, configuration, checkpoints, metrics, plots, reports. Imports neither JAX nor PyTorch."""

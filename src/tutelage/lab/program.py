@@ -1,0 +1,57 @@
+"""What the driver needs of a running system, whatever framework computes it.
+
+A study composes three pure functions (`init`, `update`, `evaluate`); a backend (`tutelage.backends`) makes a `Program`
+of them: compiled, chunked, with one or more seeds side by side, and with its state readable as named arrays. The driver
+sees NumPy arrays and floats only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+State = Any
+Figures = Mapping[str, float]
+"""One record of metrics or results: name to number."""
+
+
+class Program(Protocol):
+    """A system ready to run, for one or several seeds which share every call (their state has a leading seed axis).
+
+    Attributes:
+        seeds: the seeds in order; every list of figures below has one entry per seed.
+        compile_seconds: wall time spent on tracing and compiling so far.
+    """
+
+    seeds: Sequence[int]
+    compile_seconds: float
+
+    def init(self) -> State:
+        """The state before the first update, from the seeds alone."""
+        ...
+
+    def update(self, state: State, num_updates: int) -> tuple[State, Callable[[], list[Figures]]]:
+        """Start `num_updates` updates. The old state is consumed (its buffers may be donated).
+
+        Returns at once with the next state and a function that blocks until the metrics (means over the chunk, or
+        whatever the system reduces itself) are on the host. Call that function one chunk late and nothing waits.
+        """
+        ...
+
+    def evaluate(self, state: State, step: int) -> list[Figures]:
+        """The figures that the claims are about. Reads the state, never changes it; keys come from (seed, step)."""
+        ...
+
+    def save(self, state: State) -> dict[str, np.ndarray]:
+        """The whole state as named arrays (random keys as their data)."""
+        ...
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> State:
+        """The inverse of `save`. Raises `BadInput` naming the first array that is missing, extra or misshapen."""
+        ...
+
+    def device(self) -> str:
+        """The device in words, for the record."""
+        ...

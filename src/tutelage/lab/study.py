@@ -1,0 +1,145 @@
+"""A study: one paper as a program, with its arms, presets, claims, published figures and map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from tutelage.lab.program import Program, State
+
+Config = Any
+"""A frozen dataclass of nested parts with a `schedule: Schedule`; every field made by `setting`."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a system was published."""
+
+    title: str
+    authors: str
+    year: int
+    arxiv: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The system itself, a baseline or an ablation: a name for a change of configuration."""
+
+    summary: str
+    configure: Callable[[Config], Config]
+    role: Literal["system", "baseline", "ablation"] = "system"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A scale. Applied after the arm, so it may shrink what the arm set; before the user's own overrides.
+
+    Attributes:
+        arms: the arms that `tutelage study` runs at this scale (all when empty).
+        seeds: how many seeds `tutelage study` runs when not told.
+    """
+
+    summary: str
+    configure: Callable[[Config], Config]
+    arms: tuple[str, ...] = ()
+    seeds: int = 5
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What one seed of one finished run gives to the claims and the report.
+
+    Attributes:
+        figures: the final evaluation, name to value.
+        series: `(kind, figure) -> (steps [K], values [K])`, kind "metrics" or "evaluation".
+        cost: wall_seconds, compile_seconds, updates_per_second, peak_memory_bytes, … of its run.
+    """
+
+    arm: str
+    seed: int
+    figures: Mapping[str, float]
+    series: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim's verdict with the statistic that it rests on. `estimate`, `low`, `high` may be NaN when undecided."""
+
+    verdict: Literal["holds", "fails", "undecided"]
+    statistic: str
+    estimate: float
+    low: float
+    high: float
+    threshold: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper (or of a successor) and the function that judges it from the results of all seeds."""
+
+    name: str
+    sentence: str
+    source: str
+    judge: Callable[[Sequence[RunResult]], Judgement]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure that the paper prints, shown beside ours. `figure` names our figure, or is empty if we have none."""
+
+    quantity: str
+    value: str
+    source: str
+    arm: str = ""
+    figure: str = ""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A picture or table of a finished run, made from its state: kept under `figures/`, shown in the report.
+
+    Exactly one of `svg` (a complete SVG document) and `rows` (a table, first row the head) is given.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str = ""
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """One paper's composition. Its module imports no framework; `build` and `exhibits` import what they need.
+
+    Attributes:
+        map: "Eq. 3 score" -> "tutelage.curricula.scores:max_mc"; a test imports every symbol.
+        seeds: "vmap" (side by side in one program) or "loop" (one after another).
+        check: refuses combinations that no single field shows (`BadInput`); returns warnings, one line each.
+        build: `(config, seeds) -> Program`.
+        work: `config -> (unit, amount of it in one update)`, e.g. ("environment steps", 8192), for the throughput.
+        exhibits: `(config, seed, state of that seed's program) -> exhibits`, at the end of a run.
+        headline: the evaluation figure that progress, tables and curves show first.
+    """
+
+    name: str
+    paper: Paper
+    summary: str
+    config: type
+    arms: Mapping[str, Arm]
+    presets: Mapping[str, Preset]
+    claims: tuple[Claim, ...]
+    published: tuple[Published, ...]
+    map: Mapping[str, str]
+    check: Callable[[Config], list[str]]
+    build: Callable[[Config, Sequence[int]], Program]
+    work: Callable[[Config], tuple[str, float]]
+    headline: str
+    exhibits: Callable[[Config, Program, State], list[Exhibit]] | None = None
+    seeds: Literal["vmap", "loop"] = "loop"
+    main_arm: str = ""

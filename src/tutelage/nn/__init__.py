@@ -1,0 +1,1 @@
+"""JAX network modules (Equinox) and distributions."""

@@ -1,0 +1,1 @@
+"""Rollouts, returns and PPO, written once for every family."""
