@@ -29,7 +29,7 @@ class Outcomes(NamedTuple):
         completed: episodes that ended inside the rollout.
         mean_return, max_return: undiscounted returns over completed episodes; max is −inf where none completed.
         success_rate: share of completed episodes with a positive return; 0 where none completed.
-        scores: name to score (`tutelage.curricula.scores`); −inf means "no completed episode: ignore".
+        score: the score asked for (`tutelage.curricula.scores`); −inf means "no completed episode: ignore".
     """
 
     completed: Int[Array, "*A N"]
@@ -58,6 +58,7 @@ class Teacher:
         num_tasks: N; the first `num_learn` rows of a batch are those that students learn from.
         shared: the teacher serves all students at once (PAIRED): it sees outcomes [A, N]. Otherwise every student has
             a teacher of its own.
+        always_learns: every phase is learnt from (no loop over cycles is compiled).
         known_max_return: `(state, tickets) -> [N]`, the largest return ever seen on each proposed task (−inf if new).
         prepare: `(state, key, probe) -> state`, before `decide`, may roll the student out (SFL); None to skip.
     """
@@ -74,4 +75,5 @@ class Teacher:
     num_learn: int
     known_max_return: Callable[[TeacherState, Tickets], Float[Array, "N"]]
     shared: bool = False
+    always_learns: bool = False
     prepare: Callable[[TeacherState, Key[Array, ""], Probe], TeacherState] | None = None
