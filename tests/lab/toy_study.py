@@ -63,6 +63,7 @@ class Bandit:
     def __init__(self, config: BanditConfig, seeds: Sequence[int]) -> None:
         self.config = config
         self.seeds = list(seeds)
+        self.compiles = False
         self.compile_seconds = 0.0
         self.payment = np.arange(config.num_levers) * (-1.0 if config.inverted else 1.0)
 
@@ -102,7 +103,7 @@ class Bandit:
             return state["estimate"].argmax(axis=1)
         return self.config.num_levers - 1 - state["estimate"][:, ::-1].argmax(axis=1)
 
-    def evaluate(self, state: State, step: int) -> list[Figures]:
+    def evaluate(self, state: State, step: int, *, final: bool = False) -> list[Figures]:
         best = self.best(state)
         regret = self.payment.max() - self.payment[best]
         noise = [np.random.default_rng([seed, step, 1]).normal() for seed in self.seeds]
@@ -125,6 +126,9 @@ class Bandit:
 
     def device(self) -> str:
         return "NumPy"
+
+    def peak_device_bytes(self) -> int:
+        return 0
 
 
 def judge(results: Sequence[RunResult]) -> Judgement:

@@ -1,10 +1,13 @@
-"""Files that are either as they were or as they shall be, whatever kills the process in between."""
+"""Files that are either as they were or as they shall be, and folders that one process writes at a time."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,35 @@ def sweep(folder: Path) -> None:
     """Remove what writers killed half-way left behind. Call it under the folder's lock."""
     for partial in folder.glob(f"{_MARK}*"):
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it against other processes. Raises `BadInput` naming the process that has it.
+
+    The kernel releases the lock when the holder dies, however it dies; the empty file `.lock` stays.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise BadInput(f"{folder} is in use by {holder}; wait for it to end, or choose another --out") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        sweep(folder)
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def unwritable(path: Path, error: OSError) -> BadInput:

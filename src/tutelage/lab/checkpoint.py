@@ -1,8 +1,9 @@
 """The checkpoint container of both frameworks: named arrays in a safetensors file, with a hashed JSON header.
 
-A file `checkpoints/step-00000100.safetensors` holds the whole state of a run as NumPy arrays. Its header says the format,
-step, seeds and configuration it belongs to, and the SHA-256 of all of that and of every byte of every array; it holds
-no time and no host, so the same state gives the same file. Any safetensors reader can open it; nothing is ever pickled.
+A file `checkpoints/step-00000100.safetensors` holds the whole state of a run as NumPy arrays. Its header says the
+format, step, seeds and configuration it belongs to, and the SHA-256 of all of that and of every byte of every array; it
+holds no time and no host, so the same state gives the same file. Any safetensors reader can open it; nothing is ever
+pickled.
 """
 
 from __future__ import annotations

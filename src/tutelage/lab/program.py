@@ -22,10 +22,12 @@ class Program(Protocol):
 
     Attributes:
         seeds: the seeds in order; every list of figures below has one entry per seed.
+        compiles: whether the first call of each verb below compiles (so that the wait can be explained).
         compile_seconds: wall time spent on tracing and compiling so far.
     """
 
     seeds: Sequence[int]
+    compiles: bool
     compile_seconds: float
 
     def init(self) -> State:
@@ -40,8 +42,11 @@ class Program(Protocol):
         """
         ...
 
-    def evaluate(self, state: State, step: int) -> list[Figures]:
-        """The figures that the claims are about. Reads the state, never changes it; keys come from (seed, step)."""
+    def evaluate(self, state: State, step: int, *, final: bool = False) -> list[Figures]:
+        """The figures that the claims are about. Reads the state, never changes it; keys come from (seed, step).
+
+        `final` marks the evaluation after the last update, which may be more thorough.
+        """
         ...
 
     def save(self, state: State) -> dict[str, np.ndarray]:
@@ -54,4 +59,8 @@ class Program(Protocol):
 
     def device(self) -> str:
         """The device in words, for the record."""
+        ...
+
+    def peak_device_bytes(self) -> int:
+        """The most memory held on an accelerator so far; 0 where there is none (the driver measures the host's)."""
         ...

@@ -1,12 +1,12 @@
 """A run on disk: what was asked for, what came of it, and the files in between.
 
-    config.json      format, study, arm, preset, seeds, overrides, the whole configuration, versions: enough to run it again
-    metrics.jsonl    append-only, one JSON object a line: {"kind": "metrics" | "evaluation", "seed", "step", figure: value}
-    timing.jsonl     wall, compile and update seconds so far, by session; apart from the metrics, which hold no times, so
-                     that a run that was killed and resumed leaves the same metrics byte for byte
-    checkpoints/     see `tutelage.lab.checkpoint`
-    figures/         exhibits: name.svg or name.json, and index.json with their titles and captions
-    result.json      final figures by seed and what they cost; written last, so its presence means "finished"
+config.json      format, study, arm, preset, seeds, overrides, the whole configuration, versions: enough to run it again
+metrics.jsonl    append-only, one JSON object a line: {"kind": "metrics" | "evaluation", "seed", "step", figure: value}
+timing.jsonl     wall, compile and update seconds so far, by session; apart from the metrics, which hold no times, so
+                 that a run that was killed and resumed leaves the same metrics byte for byte
+checkpoints/     see `tutelage.lab.checkpoint`
+figures/         exhibits: name.svg or name.json, and index.json with their titles and captions
+result.json      final figures by seed and what they cost; written last, so its presence means "finished"
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tutelage.lab.study import Exhibit, RunResult
 FORMAT = 1
 _VERSIONED = ("numpy", "jax", "jaxlib", "equinox", "optax", "torch", "safetensors", "scipy")
 _LABELS = ("kind", "seed", "step")
+_COSTS = ("wall_seconds", "compile_seconds", "updates_per_second", "peak_memory_bytes", "peak_device_memory_bytes")
 
 
 class RunFolder:
@@ -93,9 +94,7 @@ def read_results(folder: str | Path) -> list[RunResult]:
     config = run.config()
     result = run.result() if run.finished() else {}
     final = result.get("figures", {})
-    cost = {name: value for name, value in result.items() if isinstance(value, int | float)}
-    cost.pop("finished", None)
-    cost.pop("format", None)
+    cost = {name: value for name, value in result.items() if name in _COSTS}
     if "work_per_second" in result:
         cost["work_per_second"] = result["work_per_second"]["value"]
     series: dict[tuple[int, str, str], tuple[array.array, array.array]] = {}
@@ -158,8 +157,10 @@ class Lines:
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Append the records in one write."""
         text = "".join(json.dumps(atomic.plain(dict(record)), allow_nan=False) + "\n" for record in records)
+        left = memoryview(text.encode())
         try:
-            self._file.write(text.encode())
+            while left:  # on a disk that is nearly full a write may be short before the next one fails
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise atomic.unwritable(self._path, error) from error
 
