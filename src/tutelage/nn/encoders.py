@@ -20,9 +20,6 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 from tutelage.nn.config import NetworkConfig
 from tutelage.nn.layers import TANH_GAIN, Linear, activation, linear, orthogonal
 
-CELL_CHANNELS = np.array([[1, 0, 0], [2, 5, 0], [8, 1, 0], [10, 0, 0]], np.float32) / 10
-"""MiniGrid's (object, colour, state) / 10 of the codes 0 empty, 1 wall (grey), 2 goal (green), 3 agent."""
-
 KERNEL = 3
 TOEPLITZ_LIMIT = 64
 """Views of at most so many cells are convolved by a Toeplitz product: it does H·W/9 times the arithmetic of a
@@ -80,9 +77,9 @@ class GridConvolution(eqx.Module):
 
 
 def grid_convolution(
-    key: Key[Array, ""], height: int, width: int, num_filters: int, table: np.ndarray = CELL_CHANNELS
+    key: Key[Array, ""], height: int, width: int, num_filters: int, table: Float[np.ndarray, "codes C"]
 ) -> GridConvolution:
-    """Orthogonal kernel with gain √2, zero bias. `table` [codes, channels] holds the channel values of each code."""
+    """Orthogonal kernel with gain √2, zero bias. `table` holds the channel values of each code that can occur."""
     kernel = orthogonal(math.sqrt(2.0))(key, (KERNEL * KERNEL * table.shape[1], num_filters))
     rows = tuple(tuple(float(value) for value in row) for row in table)
     return GridConvolution(kernel, jnp.zeros((num_filters,), jnp.float32), height, width, rows)
@@ -103,9 +100,13 @@ class MazeEncoder(eqx.Module):
 
 
 def maze_encoder(
-    key: Key[Array, ""], config: NetworkConfig, view: int = 5, table: np.ndarray = CELL_CHANNELS
+    key: Key[Array, ""], config: NetworkConfig, view: int, table: Float[np.ndarray, "codes C"]
 ) -> MazeEncoder:
-    """The encoder of a `view`×`view` egocentric window: `config.num_filters` filters, ReLU, direction embedding."""
+    """The encoder of a `view`×`view` egocentric window: `config.num_filters` filters, ReLU, direction embedding.
+
+    `table` is `tutelage.envs.maze.channels(config)`, cut to the codes that occur (without the agent's unless it is
+    seen): a channel that is 0 for all of them costs nothing.
+    """
     k_view, k_direction = jax.random.split(key)
     return MazeEncoder(
         grid_convolution(k_view, view, view, config.num_filters, table),
@@ -113,19 +114,19 @@ def maze_encoder(
     )
 
 
-class DesignObservation(Protocol):
-    """What an adversary sees of the level it is building."""
+class EditorObservation(Protocol):
+    """What a level's designer sees (`tutelage.envs.maze.EditorObs`)."""
 
     @property
-    def grid(self) -> UInt8[Array, "*batch H W"]: ...
+    def map(self) -> UInt8[Array, "*batch H W"]: ...
     @property
     def time(self) -> Int[Array, "*batch"]: ...
     @property
     def noise(self) -> Float[Array, "*batch Z"]: ...
 
 
-class DesignEncoder(eqx.Module):
-    """The adversary's encoder: convolved map, embedded time step and noise side by side."""
+class EditorEncoder(eqx.Module):
+    """The designer's encoder: convolved map, embedded time step and noise side by side."""
 
     convolution: GridConvolution
     time: Float[Array, "steps D"]
@@ -135,24 +136,24 @@ class DesignEncoder(eqx.Module):
     def size(self) -> int:
         return self.convolution.size + self.time.shape[1] + self.noise
 
-    def __call__(self, obs: DesignObservation) -> Float[Array, "*batch size"]:
-        return jnp.concatenate([self.convolution(obs.grid), _embed(self.time, obs.time), obs.noise], axis=-1)
+    def __call__(self, obs: EditorObservation) -> Float[Array, "*batch size"]:
+        return jnp.concatenate([self.convolution(obs.map), _embed(self.time, obs.time), obs.noise], axis=-1)
 
 
-def design_encoder(
+def editor_encoder(
     key: Key[Array, ""],
     *,
     height: int,
     width: int,
     num_filters: int,
     num_steps: int,
-    time_embedding: int = 10,
     noise: int,
-    table: np.ndarray = CELL_CHANNELS,
-) -> DesignEncoder:
+    table: Float[np.ndarray, "codes C"],
+    time_embedding: int = 10,
+) -> EditorEncoder:
     """For maps of height×width cells (border included), times 0 … num_steps and `noise` uniform numbers."""
     k_map, k_time = jax.random.split(key)
-    return DesignEncoder(
+    return EditorEncoder(
         grid_convolution(k_map, height, width, num_filters, table),
         orthogonal()(k_time, (num_steps + 1, time_embedding)),
         noise,

@@ -60,11 +60,14 @@ def evaluate(
     num_episodes: int,
     *,
     greedy: bool = False,
+    horizon: int | None = None,
 ) -> Evaluation:
     """Play `num_episodes` episodes on each of M tasks (leading axis M), all side by side, until the last one ends.
 
-    Actions are sampled, or the most probable ones if `greedy`.
+    Actions are sampled, or the most probable ones if `greedy`. An episode longer than `horizon` (`env.horizon` if None)
+    is cut there: tasks that carry a longer horizon of their own need theirs.
     """
+    horizon = env.horizon if horizon is None else horizon
     num_tasks = jax.tree.leaves(tasks)[0].shape[0]
     size = num_tasks * num_episodes
     tasks = jax.tree.map(lambda leaf: jnp.repeat(leaf, num_episodes, axis=0), tasks)
@@ -98,12 +101,20 @@ def evaluate(
         jnp.zeros((size,), jnp.float32),
         jnp.zeros((size,), jnp.int32),
     )
-    loop = jax.lax.while_loop(lambda loop: jnp.any(loop.running) & (loop.time < env.horizon), step, loop)
+    loop = jax.lax.while_loop(lambda loop: jnp.any(loop.running) & (loop.time < horizon), step, loop)
     return Evaluation(loop.returns.reshape(num_tasks, num_episodes), loop.lengths.reshape(num_tasks, num_episodes))
 
 
-def record(key: Key[Array, ""], net: ActorCritic, env: Environment, task: Task, *, greedy: bool = False) -> Episode:
-    """Play one episode of one task and keep everything, for animations and inspection."""
+def record(
+    key: Key[Array, ""],
+    net: ActorCritic,
+    env: Environment,
+    task: Task,
+    *,
+    greedy: bool = False,
+    horizon: int | None = None,
+) -> Episode:
+    """Play one episode of one task and keep everything, for animations and inspection (arguments as in `evaluate`)."""
     k_reset, k_steps = jax.random.split(key)
     state, obs = env.reset(k_reset, task)
 
@@ -124,7 +135,7 @@ def record(key: Key[Array, ""], net: ActorCritic, env: Environment, task: Task, 
 
     loop = (state, obs, net.initial_carry(1), jnp.ones((), bool), jnp.ones((), bool))
     loop, (state, obs, action, distribution, values, reward, running) = jax.lax.scan(
-        step, loop, jax.random.split(k_steps, env.horizon)
+        step, loop, jax.random.split(k_steps, env.horizon if horizon is None else horizon)
     )
     length = running.sum(dtype=jnp.int32)
     return Episode(state, obs, action, distribution, values, reward, length, loop[0])
