@@ -1,0 +1,14 @@
+"""The suite runs under checkers: JAX's for reused keys, and beartype for every shape and type in the JAX rooms."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Set before anything imports JAX, so that tests of the framework-free floors need not import it.
+_CACHE = Path(__file__).parent.parent / ".cache" / "xla"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DEBUG_KEY_REUSE", "1")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
