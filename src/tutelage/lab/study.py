@@ -67,7 +67,12 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's verdict with the statistic that it rests on. `estimate`, `low`, `high` may be NaN when undecided."""
+    """A claim's verdict with the statistic that it rests on. `estimate`, `low`, `high` may be NaN when undecided.
+
+    Attributes:
+        side: the side of the threshold on which the claim holds; empty where there is none.
+        num_seeds: how many seeds the statistic rests on; of two arms, the fewer.
+    """
 
     verdict: Literal["holds", "fails", "undecided"]
     statistic: str
@@ -76,6 +81,8 @@ class Judgement:
     high: float
     threshold: float
     reason: str
+    side: Literal["above", "below", ""] = ""
+    num_seeds: int = 0
 
 
 @dataclass(frozen=True)

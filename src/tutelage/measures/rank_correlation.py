@@ -1,0 +1,44 @@
+"""Whether one quantity rises with another: Spearman's rank correlation."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+from tutelage.lab.bootstrap import Interval, bootstrap
+from tutelage.lab.errors import BadInput
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, "..."]:
+    """Spearman's ρ over the last axis: the correlation of the ranks, ties at their mean rank; in [−1, 1].
+
+    NaN where one of the two is constant, for then there is no order to agree with.
+    """
+    a, b = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+    if a.ndim == 0 or a.shape[-1] < 2:
+        raise BadInput(f"x, y: got shape {a.shape}; a correlation needs at least two pairs")
+    rank_a, rank_b = (rankdata(v, axis=-1) - (v.shape[-1] + 1) / 2 for v in (a, b))
+    covariance = (rank_a * rank_b).sum(axis=-1)
+    scale = np.sqrt((rank_a**2).sum(axis=-1) * (rank_b**2).sum(axis=-1))
+    undefined = np.full_like(scale, np.nan)
+    return np.asarray(np.clip(np.divide(covariance, scale, out=undefined, where=scale > 0), -1, 1))
+
+
+def spearman_interval(
+    x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """ρ of n pairs `[n], [n]` with a bootstrap interval over the pairs.
+
+    The pairs must be independent of each other. Points of one learning curve are not: judge a trend by ρ of each
+    seed's curve and the spread over seeds (`tutelage.measures.claims.correlation`).
+    """
+    pairs = np.stack(np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64)), axis=-1)
+    if pairs.ndim != 2 or pairs.shape[0] < 2:
+        raise BadInput(f"x, y: got shape {pairs.shape[:-1]}; allowed is one axis of at least two pairs")
+
+    def statistic(sample: np.ndarray) -> np.ndarray:
+        return spearman(sample[..., 0], sample[..., 1])
+
+    return bootstrap(statistic, pairs, confidence=confidence, num_resamples=num_resamples, seed=seed)
