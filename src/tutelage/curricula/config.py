@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
 
-from tutelage.lab.errors import BadInput, nearest
+from tutelage.lab.configuration import validate
+from tutelage.lab.errors import BadInput
 from tutelage.lab.settings import part, setting
 from tutelage.nn.config import NetworkConfig
 from tutelage.rl.config import PPOConfig
@@ -105,12 +104,27 @@ class EditConfig:
     )
 
 
-def _adversary_ppo() -> PPOConfig:
-    return PPOConfig(learning_rate=1e-4, discount=0.995, gae_lambda=0.98, entropy_coefficient=0.05)
+@dataclass(frozen=True)
+class AdversaryPPOConfig(PPOConfig):
+    """PPO of the adversary: the student's, but for the numbers set here."""
+
+    learning_rate: float = setting(1e-4, "Step size of Adam.", interval="(0, inf)", source="minimax paired.json")
+    discount: float = setting(0.995, "Discount γ per edit.", interval="[0, 1]", source="minimax paired.json")
+    gae_lambda: float = setting(
+        0.98, "λ of generalised advantage estimation.", interval="[0, 1]", source="minimax paired.json"
+    )
+    entropy_coefficient: float = setting(
+        0.05, "Weight of the entropy bonus.", interval="[0, inf)", source="minimax paired.json"
+    )
 
 
-def _adversary_net() -> NetworkConfig:
-    return NetworkConfig(body="lstm", hidden=256, num_filters=128)
+@dataclass(frozen=True)
+class AdversaryNetworkConfig(NetworkConfig):
+    """The adversary's network: the student's, but for the numbers set here."""
+
+    num_filters: int = setting(
+        128, "3×3 filters of the encoder's convolution.", interval="[1, inf)", source="minimax paired.json"
+    )
 
 
 @dataclass(frozen=True)
@@ -126,8 +140,8 @@ class AdversaryConfig:
         interval="[0, inf)",
         source="minimax paired.json",
     )
-    ppo: PPOConfig = dataclasses.field(default_factory=_adversary_ppo)
-    net: NetworkConfig = dataclasses.field(default_factory=_adversary_net)
+    ppo: AdversaryPPOConfig = part(AdversaryPPOConfig)
+    net: AdversaryNetworkConfig = part(AdversaryNetworkConfig)
 
 
 @dataclass(frozen=True)
@@ -181,7 +195,7 @@ def check(
     Raises:
         BadInput: one line naming the field, its value and what is allowed.
     """
-    _check_ranges(config, "teacher")
+    validate(config)
     if config.kind in ("plr", "accel"):
         check_replay(
             config.replay,
@@ -214,7 +228,7 @@ def check_replay(
     can_solve: bool = True,
 ) -> None:
     """The rows of `check` that concern the replay buffer and its score."""
-    _check_ranges(config, "teacher.replay")
+    validate(config)
     where = "teacher.replay"
     if config.buffer_size < num_tasks:
         raise BadInput(f"{where}.buffer_size = {config.buffer_size} is less than the batch of {num_tasks} levels")
@@ -240,7 +254,7 @@ def check_replay(
 
 def check_edit(config: EditConfig, replay: ReplayConfig, *, num_tasks: int, can_mutate: bool = True) -> None:
     """The rows of `check` that concern the editor."""
-    _check_ranges(config, "teacher.edit")
+    validate(config)
     if not can_mutate:
         raise BadInput("teacher.kind = 'accel' needs an environment that can edit levels (`mutate`)")
     if config.criterion != "batch" and num_tasks % config.subsample != 0:
@@ -254,27 +268,11 @@ def check_edit(config: EditConfig, replay: ReplayConfig, *, num_tasks: int, can_
 
 def check_sfl(config: SFLConfig, *, num_tasks: int) -> None:
     """The rows of `check` that concern Sampling For Learnability."""
-    _check_ranges(config, "teacher.sfl")
+    validate(config)
     if config.keep > config.num_batches * config.batch_size:
-        raise BadInput(
-            f"teacher.sfl.keep = {config.keep} is more than the {config.num_batches} × {config.batch_size} levels searched"
-        )
+        pool = config.num_batches * config.batch_size
+        raise BadInput(f"teacher.sfl.keep = {config.keep} is more than the {pool} levels of a search")
     if not math.isclose(config.share * num_tasks, round(config.share * num_tasks)):
         raise BadInput(
             f"teacher.sfl.share = {config.share} of a batch of {num_tasks} levels is not a whole number of levels"
         )
-
-
-def _check_ranges(config: Any, name: str) -> None:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            _check_ranges(value, f"{name}.{field.name}")
-            continue
-        interval, choices = field.metadata.get("interval"), field.metadata.get("choices")
-        if interval is not None and value not in interval:
-            raise BadInput(f"{name}.{field.name} = {value} is outside {interval.text}")
-        if choices is not None and value not in choices:
-            raise BadInput(
-                f"{name}.{field.name} = {value!r} is none of {', '.join(choices)}{nearest(str(value), choices)}"
-            )

@@ -29,6 +29,15 @@ NEW, REPLAY, MUTATE = 0, 1, 2
 """The phases of a cycle: new random levels; levels from the buffer; children of the batch that was just replayed."""
 
 
+class Tally(NamedTuple):
+    """Counts over the batches between two gradient steps, so that those without one are seen in the metrics too."""
+
+    batches: Float[Array, ""]
+    offered: Float[Array, ""]
+    inserted: Float[Array, ""]
+    duplicates: Float[Array, ""]
+
+
 class ReplayState(NamedTuple):
     """What the teacher remembers.
 
@@ -36,11 +45,13 @@ class ReplayState(NamedTuple):
         cycle: batches observed so far.
         parents: slots of the parents whose children are due in the next batch; all −1 when none are. Empty (no rows)
             where no phase of its own is spent on editing.
+        tally: since the batch that students last learnt from.
     """
 
     buffer: Buffer
     cycle: Int[Array, ""]
-    parents: Int[Array, "*N"]
+    parents: Int[Array, "N"]
+    tally: Tally
 
 
 class ReplayTickets(NamedTuple):
@@ -101,6 +112,7 @@ def replay_teacher(config: ReplayConfig, env: Environment, num_tasks: int, edito
             ),
             cycle=jnp.zeros((), jnp.int32),
             parents=nowhere(num_tasks if has_mutate_phase else 0),
+            tally=_tally(0, None),
         )
 
     def ready(state: ReplayState) -> Bool[Array, ""]:
@@ -148,26 +160,22 @@ def replay_teacher(config: ReplayConfig, env: Environment, num_tasks: int, edito
         batch = Batch(tasks, outcomes.score, outcomes.max_return, tickets.parent)
         return replay.insert(buffer, jax.tree.map(lambda x: x[first:], batch), config, equal=equal, born=cycle)
 
-    def observe_offered(state: ReplayState, tasks, tickets, outcomes):
+    def observe_offered(state: ReplayState, tasks, tickets, outcomes) -> tuple[Buffer, Array, Tally]:
         """A batch of new levels (which age those in the buffer) or of children (which do not: nothing was drawn)."""
         is_new = ~(tickets.parent >= 0).any()
         aged = replay.grow_older(state.buffer, num_tasks * is_new)
         buffer, inserted = offer(aged, 0, state.cycle, tasks, tickets, outcomes)
-        return ReplayState(buffer, state.cycle + 1, jnp.full_like(state.parents, NOWHERE)), _counts(inserted)
+        return buffer, jnp.full_like(state.parents, NOWHERE), _tally(1, inserted)
 
-    def observe_replay(state: ReplayState, tasks, tickets, outcomes):
+    def observe_replay(state: ReplayState, tasks, tickets, outcomes) -> tuple[Buffer, Array, Tally]:
         slots = tickets.slot[:num_tasks]
         replayed = jax.tree.map(lambda x: x[:num_tasks], outcomes)
         buffer = replay.update(replay.visit(state.buffer, slots), slots, replayed.score, replayed.max_return)
-        counts = _counts(None)
+        inserted = None
         if config.parallel:
             buffer, inserted = offer(buffer, num_tasks, state.cycle, tasks, tickets, outcomes)
-            counts = _counts(inserted)
-        parents = state.parents
-        if has_mutate_phase:
-            assert editor is not None
-            parents = editor.select(slots, replayed)
-        return ReplayState(buffer, state.cycle + 1, parents), counts
+        parents = editor.select(slots, replayed) if editor is not None and has_mutate_phase else state.parents
+        return buffer, parents, _tally(1, inserted)
 
     def observe(
         state: ReplayState,
@@ -178,12 +186,13 @@ def replay_teacher(config: ReplayConfig, env: Environment, num_tasks: int, edito
         outcomes: Outcomes,
     ) -> tuple[ReplayState, dict[str, Array]]:
         del key
-        state, counts = jax.lax.cond(phase == REPLAY, observe_replay, observe_offered, state, tasks, tickets, outcomes)
-        return state, {
-            **_figures(state.buffer, config),
-            **counts,
-            "replay": (phase == REPLAY).astype(jnp.float32),
-        }
+        buffer, parents, counts = jax.lax.cond(
+            phase == REPLAY, observe_replay, observe_offered, state, tasks, tickets, outcomes
+        )
+        tally = jax.tree.map(jnp.add, state.tally, counts)
+        figures = _figures(buffer, config) | tally._asdict() | {"replay": (phase == REPLAY).astype(jnp.float32)}
+        tally = jax.tree.map(lambda count: jnp.where(learns(phase), 0.0, count), tally)
+        return ReplayState(buffer, state.cycle + 1, parents, tally), figures
 
     def learns(phase: Phase) -> Bool[Array, ""]:
         return phase == REPLAY if config.robust else phase != MUTATE
@@ -209,14 +218,15 @@ def _take(levels: Task, slots: Int[Array, "n"]) -> Task:
     return jax.tree.map(lambda leaf: leaf[slots], levels)
 
 
-def _counts(inserted: replay.Inserted | None) -> dict[str, Float[Array, ""]]:
+def _tally(batches: int, inserted: replay.Inserted | None) -> Tally:
     if inserted is None:
-        return {name: jnp.zeros(()) for name in ("offered", "inserted", "duplicates")}
-    return {
-        "offered": jnp.float32(inserted.slot.shape[0]),
-        "inserted": ((inserted.slot >= 0) & ~inserted.duplicate).sum(dtype=jnp.float32),
-        "duplicates": inserted.duplicate.sum(dtype=jnp.float32),
-    }
+        return Tally(jnp.float32(batches), jnp.float32(0), jnp.float32(0), jnp.float32(0))
+    return Tally(
+        batches=jnp.float32(batches),
+        offered=jnp.float32(inserted.slot.shape[0]),
+        inserted=((inserted.slot >= 0) & ~inserted.duplicate).sum(dtype=jnp.float32),
+        duplicates=inserted.duplicate.sum(dtype=jnp.float32),
+    )
 
 
 def _figures(buffer: Buffer, config: ReplayConfig) -> dict[str, Float[Array, ""]]:
