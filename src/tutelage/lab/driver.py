@@ -69,15 +69,11 @@ def run(
         Interrupted: after Ctrl-C or SIGTERM, with everything saved.
         Diverged: a figure is NaN or infinite.
     """
-    configuration.validate(config)
-    study.check(config)
-    chunk_size(config.schedule)
-    seeds = check_seeds(seeds)
     files = RunFolder(folder)
-    asked = {"study": study.name, "arm": arm, "seeds": seeds, "config": configuration.to_json(config)}
-    _refuse_other_run(files, asked)
-    if files.finished():
+    if finished(study, arm, config, seeds, folder):
         return record.read_results(files.path)
+    seeds = list(seeds)
+    asked = _asked(study, arm, config, seeds)
     with atomic.sole_writer(files.path):
         if files.exists():
             _refuse_other_run(files, asked)
@@ -89,6 +85,20 @@ def run(
             console = console or Console(stderr=True)
             _Session(study, arm, preset, config, seeds, files, checkpoint.config_hash(asked), console, quiet).finish()
     return record.read_results(files.path)
+
+
+def finished(study: Study, arm: str, config: Config, seeds: Sequence[int], folder: str | Path) -> bool:
+    """Whether this very run is complete in the folder. Changes nothing.
+
+    Raises `BadInput` for all that can be known to be wrong before any work: the configuration is not allowed, or the
+    folder belongs to another run.
+    """
+    configuration.validate(config)
+    study.check(config)
+    chunk_size(config.schedule)
+    files = RunFolder(folder)
+    _refuse_other_run(files, _asked(study, arm, config, check_seeds(seeds)))
+    return files.finished()
 
 
 def chunk_size(schedule: Schedule) -> int:
@@ -120,6 +130,11 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise BadInput(f"seeds {list(seeds)}: must be at least one, and all different")
     return list(seeds)
+
+
+def _asked(study: Study, arm: str, config: Config, seeds: Sequence[int]) -> dict[str, Any]:
+    """What makes a run this run and no other."""
+    return {"study": study.name, "arm": arm, "seeds": list(seeds), "config": configuration.to_json(config)}
 
 
 def _refuse_other_run(files: RunFolder, asked: Mapping[str, Any]) -> None:

@@ -18,10 +18,13 @@ _WORDS = {"true": True, "on": True, "1": True, "false": False, "off": False, "0"
 
 
 class Arguments(NamedTuple):
-    """A command line taken apart: the words that are no flags, and the flags with their values as text."""
+    """A command line taken apart: the words that are no flags, and the flags with their values as text.
+
+    A flag that lacks its value has None, so that an unknown flag is refused as unknown first.
+    """
 
     words: list[str]
-    flags: list[tuple[str, str]]
+    flags: list[tuple[str, str | None]]
 
 
 def flag(path: str) -> str:
@@ -35,28 +38,26 @@ def split_flags(argv: Sequence[str], switches: Collection[str] = ()) -> Argument
     A word is a flag when it begins with two hyphens, so `-0.5` is a value; a value that begins with two hyphens is
     given with `=`. Paths come back with underscores, a switch with the value "true".
 
-    Raises `BadInput` where a value is missing or a flag is given twice.
+    Raises `BadInput` where a flag is given twice.
     """
     words: list[str] = []
-    flags: dict[str, str] = {}
+    flags: dict[str, str | None] = {}
     rest = list(argv)
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
             words.append(word)
             continue
-        name, joined, value = word[2:].partition("=")
+        name, joined, text = word[2:].partition("=")
         path = name.replace("-", "_")
         if path in flags:
             raise BadInput(f"{flag(path)}: given twice")
-        if not joined:
-            if path in switches:
-                value = "true"
-            elif rest and not rest[0].startswith("--"):
-                value = rest.pop(0)
-            else:
-                raise BadInput(f"{flag(path)}: a value is missing")
-        flags[path] = value
+        if joined:
+            flags[path] = text
+        elif path in switches:
+            flags[path] = "true"
+        else:
+            flags[path] = rest.pop(0) if rest and not rest[0].startswith("--") else None
     return Arguments(words, list(flags.items()))
 
 
@@ -72,12 +73,14 @@ def parse_flags(argv: Sequence[str], config: Any) -> dict[str, Any]:
     return parse_values(flags, fields(type(config)))
 
 
-def parse_values(flags: Iterable[tuple[str, str]], known: Mapping[str, Field]) -> dict[str, Any]:
+def parse_values(flags: Iterable[tuple[str, str | None]], known: Mapping[str, Field]) -> dict[str, Any]:
     """Texts to values by path, each checked against its field. Raises `BadInput` like `parse_flags`."""
     values: dict[str, Any] = {}
     for path, text in flags:
         if path not in known:
             raise BadInput(f"{flag(path)}: {no_such_field(path, known, flag)}")
+        if text is None:
+            raise BadInput(f"{flag(path)}: a value is missing")
         field = known[path]
         value = tuple(_read(field, part) for part in text.split(",") if part) if field.many else _read(field, text)
         if (problem := field.problem(value)) is not None:

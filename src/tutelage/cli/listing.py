@@ -1,0 +1,151 @@
+"""`list`: what there is; `where`: which symbol is which equation of a paper."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tutelage import studies
+from tutelage.cli import DONE, FAILED, options
+from tutelage.lab.errors import BadInput
+from tutelage.lab.study import Study
+
+
+def list_studies(argv: list[str]) -> int:
+    """Print every study with its paper, arms, presets and claims, and the verdicts of study folders under `runs/`."""
+    if options.wants_help(argv):
+        from tutelage.cli import help
+
+        help.show(
+            "tutelage list", "The systems, their arms and presets, the state of their claims.", options.ListOptions()
+        )
+        return DONE
+    parsed = options.read(options.ListOptions, argv)
+    if parsed.words:
+        raise BadInput(f"{parsed.words[0]!r}: list takes no words; see also: tutelage where STUDY")
+    judged = list(_judged(Path("runs")))
+    records = [_record(studies.load(name), judged) for name in studies.STUDIES]
+    if parsed.options.json:
+        print(json.dumps({"studies": records}, indent=2, ensure_ascii=False))
+        return DONE
+    for record in records:
+        _print_study(record)
+    return DONE
+
+
+def _record(study: Study, judged: list[tuple[Path, dict[str, Any], Counter[str]]]) -> dict[str, Any]:
+    return {
+        "name": study.name,
+        "summary": study.summary,
+        "paper": vars(study.paper),
+        "arms": {name: {"summary": arm.summary, "role": arm.role} for name, arm in study.arms.items()},
+        "main_arm": study.main_arm,
+        "presets": {name: preset.summary for name, preset in study.presets.items()},
+        "claims": [claim.name for claim in study.claims],
+        "judged": [
+            {"folder": str(folder), "preset": plan.get("preset"), "verdicts": dict(verdicts)}
+            for folder, plan, verdicts in judged
+            if plan.get("study") == study.name
+        ],
+    }
+
+
+def _print_study(record: dict[str, Any]) -> None:
+    paper = record["paper"]
+    source = f"{paper['authors']}, {paper['year']}" + (f", arXiv {paper['arxiv']}" if paper["arxiv"] else "")
+    print(f"{record['name']}: {record['summary']}")
+    print(f"  paper    {paper['title']} ({source})")
+    arms = (name + (" (main)" if name == record["main_arm"] else "") for name in record["arms"])
+    print(f"  arms     {', '.join(arms)}")
+    for name, summary in record["presets"].items():
+        print(f"  preset   {name}: {summary}")
+    print(f"  claims   {len(record['claims'])}")
+    for entry in record["judged"]:
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in entry["verdicts"].items())
+        print(f"  judged   {entry['folder']}: {counts}")
+
+
+def _judged(runs: Path) -> Iterator[tuple[Path, dict[str, Any], Counter[str]]]:
+    """Study folders with their plan and the counts of their verdicts. What cannot be read is passed over."""
+    for plan in sorted(runs.glob("*/study.json")):
+        try:
+            record = json.loads(plan.read_text(encoding="utf-8"))
+            claims = json.loads((plan.parent / "claims.json").read_text(encoding="utf-8"))["claims"]
+            yield plan.parent, dict(record), Counter(str(claim["verdict"]) for claim in claims)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+
+
+def where(argv: list[str]) -> int:
+    """Print the study's map: part of the paper, symbol, file and line. Exit code 1 when a symbol is not found."""
+    if options.wants_help(argv):
+        print(
+            "usage: tutelage where STUDY [WORDS]\n\nWhere each part of the paper is in the code; WORDS narrow it down."
+        )
+        return DONE
+    parsed = options.read(options.NoOptions, argv)
+    if not parsed.words:
+        raise BadInput(f"where needs a study: one of {', '.join(studies.STUDIES)}")
+    study = studies.load(parsed.words[0])
+    sought = " ".join(parsed.words[1:]).lower()
+    entries = {part: symbol for part, symbol in study.map.items() if sought in f"{part} {symbol}".lower()}
+    if not entries:
+        raise BadInput(f"{sought!r}: nothing in the map of {study.name} contains it")
+    width = max(len(part) for part in entries)
+    lost = 0
+    for part, symbol in entries.items():
+        place = locate(symbol)
+        lost += place is None
+        print(f"{part:<{width}}  {symbol}  {place or 'NOT FOUND'}")
+    return FAILED if lost else DONE
+
+
+def locate(symbol: str) -> str | None:
+    """`file:line` of `package.module:name` or `…:Class.method`, read from the source so that nothing is imported.
+
+    A name that a package passes on (`from .scores import max_mc`) is followed to where it is defined.
+    """
+    module, _, name = symbol.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    file = Path(spec.origin)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    line = _line_of(tree.body, name.split(".")) if name else 1
+    if line is None:
+        return _follow(tree, name, spec.parent or "")
+    return f"{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}:{line}"
+
+
+def _line_of(body: list[ast.stmt], names: list[str]) -> int | None:
+    head, *rest = names
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == head:
+            if not rest:
+                return node.lineno
+            return _line_of(node.body, rest)
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if not rest and any(isinstance(target, ast.Name) and target.id == head for target in targets):
+            return node.lineno
+    return None
+
+
+def _follow(tree: ast.Module, name: str, package: str) -> str | None:
+    head, dot, rest = name.partition(".")
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == head:
+                    origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                    return locate(f"{origin}:{alias.name}{dot}{rest}")
+    return None

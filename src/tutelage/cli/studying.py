@@ -1,0 +1,131 @@
+"""`study`: all arms over all seeds, then what became of the paper's claims, and the report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tutelage import studies
+from tutelage.cli import DONE, FAILED, INTERRUPTED, options
+from tutelage.cli.jobs import Job, StudyPlan, home, plan, read_plan
+from tutelage.cli.running import drive, headline, warn
+from tutelage.lab.configuration import configure, fields
+from tutelage.lab.errors import BadInput, nearest
+from tutelage.lab.overrides import parse_values
+from tutelage.lab.study import RunResult, Study
+
+
+def study(argv: list[str]) -> int:
+    """Run a whole study, or go on with it."""
+    helping = options.wants_help(argv)
+    if helping:
+        argv = [word for word in argv if word not in ("--help", "-h")]
+    parsed = options.read(options.StudyOptions, argv, others=True)
+    if not parsed.words and helping:
+        return _help(None, parsed.options, {})
+    if not parsed.words:
+        raise BadInput(f"study needs a name: one of {', '.join(studies.STUDIES)}")
+    chosen = parsed.options
+    subject = studies.load(options.one_word(parsed.words, "STUDY"))
+    overrides = parse_values(parsed.rest, fields(subject.config))
+    if helping:
+        return _help(subject, chosen, overrides)
+    if chosen.preset not in subject.presets:
+        configure(subject, next(iter(subject.arms)), chosen.preset, {})  # refuses it by name
+    preset = subject.presets[chosen.preset]
+    arms = chosen.arms or preset.arms or tuple(subject.arms)
+    seeds = options.parse_seeds(chosen.seeds) if chosen.seeds else list(range(preset.seeds))
+    folder = Path(chosen.out) if chosen.out else home(subject, chosen.preset, overrides)
+    return _conduct(
+        subject, StudyPlan(subject.name, chosen.preset, arms, tuple(seeds), overrides), folder, chosen.quiet
+    )
+
+
+def resume_study(folder: Path, *, quiet: bool) -> int:
+    """Go on with a study folder as its `study.json` says."""
+    found = read_plan(folder)
+    return _conduct(studies.load(found.study), found, folder, quiet)
+
+
+def _conduct(subject: Study, todo: StudyPlan, folder: Path, quiet: bool) -> int:
+    """Run what is not finished yet, then judge and report what there is."""
+    jobs = _jobs(subject, todo, folder)
+    finished = {job.folder: job.finished() for job in jobs}
+    todo.write(folder)
+    from tutelage.lab.driver import Interrupted
+
+    failed: list[Job] = []
+    for position, job in enumerate(jobs, 1):
+        label = f"[{position}/{len(jobs)}] {job.name}"
+        if finished[job.folder]:
+            print(f"{label}: already finished")
+            continue
+        if not quiet:
+            print(label, flush=True)
+        try:
+            results = drive(job, quiet=quiet)
+        except Interrupted:
+            print(f"tutelage: interrupted; go on with: tutelage resume {folder}", file=sys.stderr)
+            return INTERRUPTED
+        except BadInput as error:
+            print(f"tutelage: {job.name} failed: {error}", file=sys.stderr)
+            results = None
+        if results is None:
+            failed.append(job)
+        else:
+            print(f"{label}: {headline(subject, results)}", flush=True)
+    _conclude(subject, [job for job in jobs if job not in failed], folder)
+    if failed:
+        print(
+            f"tutelage: {len(failed)} of {len(jobs)} runs failed ({', '.join(job.name for job in failed)}); "
+            f"the claims are judged on the others; try again with: tutelage resume {folder}",
+            file=sys.stderr,
+        )
+    return FAILED if failed else DONE
+
+
+def _jobs(subject: Study, todo: StudyPlan, folder: Path) -> list[Job]:
+    """All runs of the plan. Every arm's configuration is checked before the first run starts."""
+    jobs: list[Job] = []
+    said: set[str] = set()
+    if repeated := {arm for arm in todo.arms if todo.arms.count(arm) > 1}:
+        raise BadInput(f"arms = {', '.join(todo.arms)}: {', '.join(sorted(repeated))} is given twice")
+    for arm in todo.arms:
+        if arm not in subject.arms:
+            known = ", ".join(subject.arms)
+            raise BadInput(f"arm {arm!r} of {subject.name} is not one of {known}{nearest(arm, subject.arms)}")
+        planned, warnings = plan(subject, arm, todo.preset, todo.overrides, todo.seeds, folder / arm)
+        jobs += planned
+        warn([f"{arm}: {warning}" for warning in warnings if warning not in said])
+        said |= set(warnings)
+    return jobs
+
+
+def _conclude(subject: Study, jobs: Sequence[Job], folder: Path) -> None:
+    """Judge the claims over all finished runs; write `claims.json` and the report; print both in short."""
+    from tutelage.lab.record import read_results
+    from tutelage.lab.report import terminal_table, write_report
+    from tutelage.lab.verdicts import verdicts_of, write_claims
+    from tutelage.measures.claims import judge_all
+
+    results: list[RunResult] = [result for job in jobs for result in read_results(job.folder)]
+    write_claims(folder / "claims.json", verdicts_of(judge_all(subject.claims, results)))
+    page = write_report([folder], None)
+    terminal_table([folder])
+    print(f"report: {page}")
+
+
+def _help(subject: Study | None, chosen: options.StudyOptions, overrides: Mapping[str, Any]) -> int:
+    from tutelage.cli import help
+
+    text = "Run all arms of a study over all seeds, judge the paper's claims and write the report."
+    if subject is None:
+        help.show("tutelage study STUDY", f"{text} Studies: {', '.join(studies.STUDIES)}.", chosen)
+        return DONE
+    arm = subject.main_arm or next(iter(subject.arms))
+    config, _ = configure(subject, arm, chosen.preset, overrides)
+    text += f"\n\nThe defaults below are those of {subject.name}/{arm} at the preset {chosen.preset}."
+    help.show(f"tutelage study {subject.name}", text, chosen, config)
+    return DONE
