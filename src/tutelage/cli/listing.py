@@ -7,6 +7,7 @@ import importlib.util
 import json
 from collections import Counter
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,7 @@ def locate(symbol: str) -> str | None:
     A name that a package passes on (`from .scores import max_mc`) is followed to where it is defined.
     """
     module, _, name = symbol.partition(":")
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
+    spec = _find(module)
     if spec is None or spec.origin is None:
         return None
     file = Path(spec.origin)
@@ -123,6 +121,16 @@ def locate(symbol: str) -> str | None:
     if line is None:
         return _follow(tree, name, spec.parent or "")
     return f"{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}:{line}"
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """The spec of a module. `importlib.util.find_spec` would run the packages above it, which may load a framework."""
+    spec: ModuleSpec | None = None
+    names = module.split(".")
+    for depth in range(len(names)):
+        folders = None if depth == 0 else spec.submodule_search_locations if spec else []
+        spec = PathFinder.find_spec(".".join(names[: depth + 1]), folders)
+    return spec
 
 
 def _line_of(body: list[ast.stmt], names: list[str]) -> int | None:
