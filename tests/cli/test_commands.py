@@ -173,7 +173,7 @@ def test_resume_refuses_a_record_it_cannot_trust(capsys):
     record = json.loads(Path("here/config.json").read_text())
     for change, line in [
         ({"study": "bandt"}, "study 'bandt' is not one of bandit; did you mean 'bandit'?"),
-        ({"arm": "../x"}, "here/config.json: arm = '../x': bandit has greedy, uniform, poisoned"),
+        ({"arm": "../x"}, "here/config.json: arm '../x' of bandit is not one of greedy, uniform, poisoned"),
         ({"seeds": ["0"]}, "here/config.json: seeds = ['0']: must be whole numbers, at least one"),
         ({"config": 3}, "here/config.json: config = 3: not what a run folder holds"),
         ({"config": record["config"] | {"nois": 1}}, "here/config.json: nois: no such setting; did you mean 'noise'?"),

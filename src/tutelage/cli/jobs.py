@@ -11,7 +11,7 @@ from typing import Any
 
 from tutelage import studies
 from tutelage.lab import atomic
-from tutelage.lab.configuration import configure, from_json
+from tutelage.lab.configuration import arm_of, configure, from_json
 from tutelage.lab.errors import BadInput
 from tutelage.lab.record import RunFolder
 from tutelage.lab.study import Study
@@ -107,9 +107,8 @@ def recorded(folder: Path) -> Job:
     if not seeds or not all(type(seed) is int for seed in seeds):
         raise BadInput(f"{where}: seeds = {seeds!r}: must be whole numbers, at least one")
     study = studies.load(found["study"])
-    if found["arm"] not in study.arms:
-        raise BadInput(f"{where}: arm = {found['arm']!r}: {study.name} has {', '.join(study.arms)}")
     try:
+        arm_of(study, found["arm"])
         config = from_json(study.config, found["config"])
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None

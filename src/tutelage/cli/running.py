@@ -62,7 +62,8 @@ def run_jobs(jobs: list[Job], *, quiet: bool) -> int:
         try:
             results = drive(job, quiet=quiet)
         except Interrupted as interruption:
-            print(f"tutelage: {interruption}", file=sys.stderr)
+            others = "; the same command goes on with all seeds" if len(jobs) > 1 else ""
+            print(f"tutelage: {interruption}{others}", file=sys.stderr)
             return INTERRUPTED
         if results is None:
             failed.append(job)

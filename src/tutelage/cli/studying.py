@@ -11,8 +11,8 @@ from tutelage import studies
 from tutelage.cli import DONE, FAILED, INTERRUPTED, options
 from tutelage.cli.jobs import Job, StudyPlan, home, plan, read_plan
 from tutelage.cli.running import drive, headline, warn
-from tutelage.lab.configuration import configure, fields
-from tutelage.lab.errors import BadInput, nearest
+from tutelage.lab.configuration import configure, fields, preset_of
+from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import parse_values
 from tutelage.lab.study import RunResult, Study
 
@@ -32,9 +32,7 @@ def study(argv: list[str]) -> int:
     overrides = parse_values(parsed.rest, fields(subject.config))
     if helping:
         return _help(subject, chosen, overrides)
-    if chosen.preset not in subject.presets:
-        configure(subject, next(iter(subject.arms)), chosen.preset, {})  # refuses it by name
-    preset = subject.presets[chosen.preset]
+    preset = preset_of(subject, chosen.preset)
     arms = chosen.arms or preset.arms or tuple(subject.arms)
     seeds = options.parse_seeds(chosen.seeds) if chosen.seeds else list(range(preset.seeds))
     folder = Path(chosen.out) if chosen.out else home(subject, chosen.preset, overrides)
@@ -56,7 +54,7 @@ def _conduct(subject: Study, todo: StudyPlan, folder: Path, quiet: bool) -> int:
     todo.write(folder)
     from tutelage.lab.driver import Interrupted
 
-    failed: list[Job] = []
+    failed: dict[Path, str] = {}
     for position, job in enumerate(jobs, 1):
         label = f"[{position}/{len(jobs)}] {job.name}"
         if finished[job.folder]:
@@ -73,13 +71,13 @@ def _conduct(subject: Study, todo: StudyPlan, folder: Path, quiet: bool) -> int:
             print(f"tutelage: {job.name} failed: {error}", file=sys.stderr)
             results = None
         if results is None:
-            failed.append(job)
+            failed[job.folder] = job.name
         else:
             print(f"{label}: {headline(subject, results)}", flush=True)
-    _conclude(subject, [job for job in jobs if job not in failed], folder)
+    _conclude(subject, [job for job in jobs if job.folder not in failed], folder)
     if failed:
         print(
-            f"tutelage: {len(failed)} of {len(jobs)} runs failed ({', '.join(job.name for job in failed)}); "
+            f"tutelage: {len(failed)} of {len(jobs)} runs failed ({', '.join(failed.values())}); "
             f"the claims are judged on the others; try again with: tutelage resume {folder}",
             file=sys.stderr,
         )
@@ -93,9 +91,6 @@ def _jobs(subject: Study, todo: StudyPlan, folder: Path) -> list[Job]:
     if repeated := {arm for arm in todo.arms if todo.arms.count(arm) > 1}:
         raise BadInput(f"arms = {', '.join(todo.arms)}: {', '.join(sorted(repeated))} is given twice")
     for arm in todo.arms:
-        if arm not in subject.arms:
-            known = ", ".join(subject.arms)
-            raise BadInput(f"arm {arm!r} of {subject.name} is not one of {known}{nearest(arm, subject.arms)}")
         planned, warnings = plan(subject, arm, todo.preset, todo.overrides, todo.seeds, folder / arm)
         jobs += planned
         warn([f"{arm}: {warning}" for warning in warnings if warning not in said])

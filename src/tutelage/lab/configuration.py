@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from tutelage.lab.errors import BadInput, nearest
 from tutelage.lab.settings import Interval
-from tutelage.lab.study import Study
+from tutelage.lab.study import Arm, Preset, Study
 
 C = TypeVar("C")
 
@@ -247,15 +247,26 @@ def configure(study: Study, arm: str, preset: str, overrides: Mapping[str, Any])
     Returns it with the study's warnings. Raises `BadInput` for an unknown arm, preset or field, for a value that is
     not allowed and for a combination that the study refuses.
     """
-    if arm not in study.arms:
-        raise BadInput(f"arm {arm!r} of {study.name} is not one of {', '.join(study.arms)}{nearest(arm, study.arms)}")
-    if preset not in study.presets:
-        names = ", ".join(study.presets)
-        raise BadInput(f"preset {preset!r} of {study.name} is not one of {names}{nearest(preset, study.presets)}")
-    config = study.presets[preset].configure(study.arms[arm].configure(study.config()))
+    config = preset_of(study, preset).configure(arm_of(study, arm).configure(study.config()))
     config = override(config, overrides)
     validate(config)
     return config, study.check(config)
+
+
+def arm_of(study: Study, name: str) -> Arm:
+    """The arm of that name. Raises `BadInput` with the nearest name when there is none."""
+    if name not in study.arms:
+        known = ", ".join(study.arms)
+        raise BadInput(f"arm {name!r} of {study.name} is not one of {known}{nearest(name, study.arms)}")
+    return study.arms[name]
+
+
+def preset_of(study: Study, name: str) -> Preset:
+    """The preset of that name. Raises `BadInput` with the nearest name when there is none."""
+    if name not in study.presets:
+        known = ", ".join(study.presets)
+        raise BadInput(f"preset {name!r} of {study.name} is not one of {known}{nearest(name, study.presets)}")
+    return study.presets[name]
 
 
 def perturbations(config: C, check: Callable[[C], object] = lambda config: None) -> Iterator[tuple[str, C]]:
