@@ -90,7 +90,7 @@ def ppo(config: PPOConfig, *, num_updates: int) -> PPO:
             net, opt_state = state
             part = batch if envs is None else jax.tree.map(lambda leaf: jnp.take(leaf, envs, axis=1), batch)
             grads, metrics = jax.grad(loss, has_aux=True)(net, part, config)
-            metrics["grad_norm"] = optax.global_norm(grads)
+            metrics["grad_norm"] = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
             directions, opt_state = optimiser.update(grads, opt_state)
             net = jax.tree.map(lambda p, d: p - step_size * d, net, directions)
             return (net, opt_state), metrics
