@@ -19,7 +19,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -28,6 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from tutelage.backends.jax_cache import enable_compilation_cache
+from tutelage.backends.jax_state import Layout, refuse_change, split
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Figures
 
@@ -117,8 +118,8 @@ class JaxProgram:
         self._evaluate, self._final = evaluate, final
         self._abreast = mode == "vmap"
         self._executables: dict[Any, Callable[..., Any]] = {}
-        self._optional: set[str] = set()
-        self._template: _Template | None = None
+        self._optional: dict[str, set[str]] = {}  # by verb: the names wrapped in Sometimes
+        self._layout: Layout | None = None
 
     # The three verbs.
 
@@ -132,10 +133,10 @@ class JaxProgram:
         chunk = self._executable(("update", num_updates), self._chunk(num_updates), state, donate=True)
         if self._abreast:
             state, metrics = chunk(state)
-            return state, lambda: self._figures(metrics)
+            return state, lambda: self._figures("update", metrics)
         pairs = [chunk(of_seed) for of_seed in state]
         metrics = [figures for _, figures in pairs]
-        return tuple(of_seed for of_seed, _ in pairs), lambda: self._figures(metrics)
+        return tuple(of_seed for of_seed, _ in pairs), lambda: self._figures("update", metrics)
 
     def evaluate(self, state: Any, step: int, *, final: bool = False) -> list[Figures]:
         name = "final" if final and self._final is not self._evaluate else "evaluate"
@@ -143,49 +144,31 @@ class JaxProgram:
         steps = jnp.full(len(self.seeds), step, jnp.uint32) if self._abreast else [np.uint32(step)] * len(self.seeds)
         arguments = (state, self._seed_arguments(), steps)
         executable = self._executable(name, self._evaluation(name, function), *arguments)
-        return self._figures(self._each(executable, *arguments))
+        return self._figures(name, self._each(executable, *arguments))
 
     # The state on disk.
 
     def save(self, state: Any) -> dict[str, np.ndarray]:
         """Named arrays with a leading seed axis in both modes. A typed key is its data, its name ends in `#impl`."""
-        template = self._known_template()
-        columns = [jax.tree.leaves(state)] if self._abreast else [jax.tree.leaves(of_seed) for of_seed in state]
-        raw = jax.device_get([[_data_of(leaf) for leaf in column] for column in columns])
+        layout = self._known_layout()
+        columns = layout.to_host([state] if self._abreast else state)
         if self._abreast:
-            return dict(zip(template.names, raw[0], strict=True))
-        return {name: np.stack(leaves) for name, *leaves in zip(template.names, *raw, strict=True)}
+            return dict(zip(layout.names, columns[0], strict=True))
+        return {name: np.stack(leaves) for name, *leaves in zip(layout.names, *columns, strict=True)}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> Any:
-        template = self._known_template()
-        for name in template.names:
-            if name not in arrays:
-                raise BadInput(f"array {name!r} is missing")
-        for name in arrays:
-            if name not in template.names:
-                raise BadInput(f"array {name!r} is not part of this program's state")
-        for name, spec in zip(template.names, template.data, strict=True):
-            shape, array = (len(self.seeds), *spec.shape), arrays[name]
-            if array.shape != shape or array.dtype != spec.dtype:
-                raise BadInput(f"array {name!r} is {array.dtype}{list(array.shape)}, must be {spec.dtype}{list(shape)}")
-
-        def tree(pick: Callable[[np.ndarray], np.ndarray]) -> PyTree:
-            # Copies: JAX may otherwise borrow NumPy's memory, which must not be donated.
-            leaves = [
-                jnp.array(pick(arrays[name])) if impl is None else _key_of(pick(arrays[name]), impl)
-                for name, impl in zip(template.names, template.impls, strict=True)
-            ]
-            return jax.tree.unflatten(template.structure, leaves)
-
+        layout = self._known_layout()
+        layout.check(arrays, num_seeds=len(self.seeds))
         if self._abreast:
-            return tree(lambda array: array)
-        return tuple(tree(lambda array, row=row: array[row]) for row in range(len(self.seeds)))
+            return layout.to_device([arrays[name] for name in layout.names])
+        rows = range(len(self.seeds))
+        return tuple(layout.to_device([arrays[name][row] for name in layout.names]) for row in rows)
 
     def seed_state(self, state: Any, index: int) -> PyTree:
         """The state of the seed at that position, as `init` made it: modules with their functions, no seed axis."""
-        template = self._known_template()
+        layout = self._known_layout()
         arrays = jax.tree.map(lambda leaf: leaf[index], state) if self._abreast else state[index]
-        return eqx.combine(arrays, template.static)
+        return eqx.combine(arrays, layout.static)
 
     # About the machine.
 
@@ -204,37 +187,37 @@ class JaxProgram:
     def _trace_init(self) -> tuple[Any, float]:
         """Trace `init`, which alone tells the structure, names, types and static parts of the state."""
         start = time.perf_counter()
-        about: list[_Template] = []
+        about: list[Layout] = []
 
         def of_seed(seed: Array) -> PyTree:
             self.traces["init"] += 1
-            arrays, static = _split(self._init(jax.random.key(seed)), "init")
-            about.append(_Template.of(arrays, static))
+            arrays, static = split(self._init(jax.random.key(seed)), "init")
+            about.append(Layout.of(arrays, static))
             return arrays
 
         traced = jax.jit(self._lift(of_seed)).trace(self._first(self._seed_arguments()))
-        self._template = about[0]
+        self._layout = about[0]
         return traced, time.perf_counter() - start
 
-    def _known_template(self) -> _Template:
-        if self._template is None:
+    def _known_layout(self) -> Layout:
+        if self._layout is None:
             self.compile_seconds += self._trace_init()[1]
-        assert self._template is not None
-        return self._template
+        assert self._layout is not None
+        return self._layout
 
     def _chunk(self, length: int) -> Callable[[PyTree], tuple[PyTree, dict[str, Array]]]:
         def of_seed(arrays: PyTree) -> tuple[PyTree, dict[str, Array]]:
-            static = self._known_template().static
+            static = self._known_layout().static
 
             def body(arrays: PyTree, _: None) -> tuple[PyTree, dict[str, Metric]]:
                 self.traces["update"] += 1
                 state, metrics = self._update(eqx.combine(arrays, static))
-                after, static_after = _split(state, "update")
-                _refuse_change((arrays, static), (after, static_after))
+                after, static_after = split(state, "update")
+                refuse_change((arrays, static), (after, static_after))
                 return after, _scalars(metrics, "metric")
 
             arrays, metrics = jax.lax.scan(body, arrays, None, length=length)
-            self._optional |= {name for name, metric in metrics.items() if isinstance(metric, Sometimes)}
+            self._optional["update"] = _optional(metrics)
             return arrays, {name: _reduced(metric) for name, metric in metrics.items()}
 
         return of_seed
@@ -243,9 +226,9 @@ class JaxProgram:
         def of_seed(arrays: PyTree, seed: Array, step: Array) -> dict[str, Array]:
             self.traces[name] += 1
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), EVALUATION), step)
-            figures = _scalars(function(eqx.combine(arrays, self._known_template().static), key), "figure")
-            self._optional |= {name for name, figure in figures.items() if isinstance(figure, Sometimes)}
-            return {name: figure.value if isinstance(figure, Sometimes) else figure for name, figure in figures.items()}
+            figures = _scalars(function(eqx.combine(arrays, self._known_layout().static), key), "figure")
+            self._optional[name] = _optional(figures)
+            return {what: figure.value if isinstance(figure, Sometimes) else figure for what, figure in figures.items()}
 
         return of_seed
 
@@ -281,98 +264,15 @@ class JaxProgram:
             return executable(*arguments)
         return tuple(executable(*of_seed) for of_seed in zip(*arguments, strict=True))
 
-    def _figures(self, values: Any) -> list[Figures]:
+    def _figures(self, verb: str, values: Any) -> list[Figures]:
         """Numbers on the host, one record per seed, without what has no value."""
-        host = jax.device_get(values)
+        host, optional = jax.device_get(values), self._optional[verb]
         if self._abreast:
             host = [{name: value[row] for name, value in host.items()} for row in range(len(self.seeds))]
         return [
-            {name: float(value) for name, value in of_seed.items() if not (name in self._optional and np.isnan(value))}
+            {name: float(value) for name, value in of_seed.items() if not (name in optional and np.isnan(value))}
             for of_seed in host
         ]
-
-
-class _Template(NamedTuple):
-    """One seed's state without its numbers.
-
-    Attributes:
-        names: path of each array leaf, `params/layers/0/weight`; `#impl` is appended to that of a typed key.
-        impls: the implementation of each key, None for plain arrays.
-        data: shape and type of each leaf on disk (of a key: its data).
-    """
-
-    structure: Any
-    static: PyTree
-    names: tuple[str, ...]
-    impls: tuple[str | None, ...]
-    data: tuple[jax.ShapeDtypeStruct, ...]
-
-    @classmethod
-    def of(cls, arrays: PyTree, static: PyTree) -> _Template:
-        paths, structure = jax.tree.flatten_with_path(arrays)
-        impls = tuple(str(jax.random.key_impl(leaf)) if _is_key(leaf) else None for _, leaf in paths)
-        names = tuple(_name(path) + (f"#{impl}" if impl else "") for (path, _), impl in zip(paths, impls))
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise TypeError(f"two leaves of the state are both named {twice[0]!r}")
-        data = tuple(jax.eval_shape(_data_of, leaf) for _, leaf in paths)
-        return cls(structure, static, names, impls, data)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/") or "state"
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _data_of(leaf: Array) -> Array:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _key_of(data: np.ndarray, impl: str) -> Array:
-    return jax.random.wrap_key_data(jnp.array(data), impl=impl)
-
-
-def _split(state: PyTree, verb: str) -> tuple[PyTree, PyTree]:
-    """The arrays of a state, and its functions (activations of a module). Refuses all else by name."""
-
-    def array(path: Any, leaf: Any) -> Any:
-        if isinstance(leaf, np.ndarray | np.generic):
-            return jnp.asarray(leaf)
-        if not isinstance(leaf, jax.Array):
-            if callable(leaf):
-                return leaf
-            raise TypeError(
-                f"state leaf {_name(path)!r} of {verb} is {leaf!r} ({type(leaf).__name__}): must be an array; "
-                "give a number its type, e.g. jnp.int32(0), or make it a static field"
-            )
-        if jax.typeof(leaf).weak_type:
-            raise TypeError(
-                f"state leaf {_name(path)!r} of {verb} is weakly typed ({leaf.dtype.name} from a Python number), which "
-                f"would compile the program twice: give it its type, e.g. jnp.{leaf.dtype.name}(...)"
-            )
-        return leaf
-
-    return eqx.partition(jax.tree_util.tree_map_with_path(array, state), eqx.is_array)
-
-
-def _refuse_change(before: tuple[PyTree, PyTree], after: tuple[PyTree, PyTree]) -> None:
-    """Raise `TypeError` naming the first leaf that `update` does not give back as it got it."""
-    (arrays, static), (arrays_after, static_after) = before, after
-    old = {_name(path): jax.typeof(leaf) for path, leaf in jax.tree.leaves_with_path(arrays)}
-    new = {_name(path): jax.typeof(leaf) for path, leaf in jax.tree.leaves_with_path(arrays_after)}
-    for name in [*old, *(name for name in new if name not in old)]:
-        was, became = old.get(name), new.get(name)
-        if was is None or became is None:
-            raise TypeError(f"update {'adds' if was is None else 'loses'} the state leaf {name!r}")
-        if (was.shape, was.dtype) != (became.shape, became.dtype):
-            raise TypeError(
-                f"update changes the state leaf {name!r} from {was.str_short()} to {became.str_short()}; "
-                "it must give back what it got"
-            )
-    if jax.tree.structure(arrays) != jax.tree.structure(arrays_after) or not eqx.tree_equal(static, static_after):
-        raise TypeError("update changes the structure of the state, or a static part of it; it must give both back")
 
 
 def _scalars(figures: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -381,6 +281,10 @@ def _scalars(figures: Mapping[str, Any], what: str) -> dict[str, Any]:
             if jnp.shape(leaf) != ():
                 raise TypeError(f"{what} {name!r} has shape {jnp.shape(leaf)}: must be a scalar; reduce it yourself")
     return dict(figures)
+
+
+def _optional(figures: Mapping[str, Any]) -> set[str]:
+    return {name for name, figure in figures.items() if isinstance(figure, Sometimes)}
 
 
 def _reduced(metric: Metric) -> Array:
@@ -396,26 +300,3 @@ def _reduced(metric: Metric) -> Array:
             return jnp.nanmean(values)
         case values:
             return jnp.mean(values, dtype=jnp.float32)
-
-
-def enable_compilation_cache(path: str | Path | None = None) -> Path | None:
-    """Keep compiled programs on disk, so that the second start of a program compiles nothing. Returns the folder.
-
-    The folder is `path`, else what JAX was configured with (`JAX_COMPILATION_CACHE_DIR`), else `$TUTELAGE_CACHE`, else
-    `~/.cache/tutelage/xla`. None, and nothing is changed, if `TUTELAGE_CACHE` is "off" or the folder cannot be made.
-    """
-    configured: str | None = jax.config.values["jax_compilation_cache_dir"]
-    chosen = str(path or configured or os.environ.get("TUTELAGE_CACHE") or Path.home() / ".cache" / "tutelage" / "xla")
-    if chosen == "off":
-        return None
-    folder = Path(chosen).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None  # a cache that cannot be had costs time, not correctness
-    if chosen != configured:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-    # By default only what took a second to compile is kept, which leaves a start of many small programs slow.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return folder

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 
 _REQUESTS = (signal.SIGINT, signal.SIGTERM)
 
@@ -33,7 +33,7 @@ class StopRequest:
         if self._installed:
             self._reader, self._writer = os.pipe()
             os.set_blocking(self._writer, False)
-            self._handlers = {number: signal.signal(number, lambda *_: None) for number in _REQUESTS}
+            self._handlers = {number: signal.signal(number, self._handle) for number in _REQUESTS}
             self._previous = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
             self._thread = threading.Thread(target=self._watch, name="stop request", daemon=True)
             self._thread.start()
@@ -51,15 +51,20 @@ class StopRequest:
             os.close(self._reader)
             os.close(self._writer)
 
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._requested.set()
+
     def _watch(self) -> None:
+        heard = False
         while (number := os.read(self._reader, 1)[0]) != 0:
             if number not in _REQUESTS:
                 continue
-            if self._requested.is_set() and number == signal.SIGINT:
+            if heard and number == signal.SIGINT:
                 if sys.stderr.isatty():
                     with contextlib.suppress(OSError):
                         os.write(2, b"\x1b[?25h\n")  # the progress bar hides the cursor
                 os._exit(128 + number)
-            if not self._requested.is_set():
-                self._requested.set()
+            self._requested.set()
+            if not heard:
                 self._on_request()
+            heard = True

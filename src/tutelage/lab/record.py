@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -125,20 +126,9 @@ def read_results(folder: str | Path) -> list[RunResult]:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file; what follows the last newline is a line still being written, and left out."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise BadInput(f"line {number} of {path} is not JSON") from error
-            if not isinstance(record, dict):
-                raise BadInput(f"line {number} of {path} is not a JSON object")
-            yield record
+    """The objects of a JSON-lines file. A line still being written is left out; no file is no lines."""
+    if path.is_file():
+        yield from (record for _, record in _whole_lines(path))
 
 
 class Lines:
@@ -148,9 +138,8 @@ class Lines:
         self._path = path
         try:
             self._file = path.open("ab", buffering=0)
-            whole = _end_of(path, lambda record: True)
-            if whole < path.stat().st_size:
-                self._file.truncate(whole)
+            if path.is_file():
+                self._file.truncate(max((end for end, _ in _whole_lines(path)), default=0))
         except OSError as error:
             raise atomic.unwritable(path, error) from error
 
@@ -187,7 +176,8 @@ def heal(path: Path, step: int, *, evaluated: bool) -> None:
     if path.is_file():
         try:
             with path.open("r+b") as file:
-                file.truncate(_end_of(path, known))
+                within = itertools.takewhile(lambda line: known(line[1]), _whole_lines(path))
+                file.truncate(max((end for end, _ in within), default=0))
                 os.fsync(file.fileno())
         except OSError as error:
             raise atomic.unwritable(path, error) from error
@@ -222,19 +212,21 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _end_of(path: Path, keep: Any) -> int:
-    """The offset behind the last line of the leading run of whole, readable lines that `keep` accepts."""
+def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file, each with the offset behind its line; what follows the last newline is torn."""
     end = 0
     with path.open("rb") as file:
-        for line in file:
-            try:
-                good = line.endswith(b"\n") and keep(json.loads(line))
-            except (ValueError, KeyError, TypeError):
-                good = False
-            if not good:
-                break
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
             end += len(line)
-    return end
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise BadInput(f"line {number} of {path} is not JSON") from error
+            if not isinstance(record, dict):
+                raise BadInput(f"line {number} of {path} is not a JSON object")
+            yield end, record
 
 
 def _read_json(path: Path) -> dict[str, Any]:
