@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.lab import atomic
 from tutelage.lab.errors import BadInput
 from tutelage.lab.study import Claim, Judgement
 
@@ -36,13 +36,7 @@ def verdicts_of(judged: Iterable[tuple[Claim, Judgement]]) -> list[Verdict]:
 def write_claims(path: Path, verdicts: Iterable[Verdict]) -> None:
     """Write `claims.json` atomically. NaN and infinities become null: JSON has no word for them."""
     records = [_to_json(verdict) for verdict in verdicts]
-    text = json.dumps({"format": FORMAT, "claims": records}, indent=2, ensure_ascii=False, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    atomic.write_json(path, {"format": FORMAT, "claims": records})
 
 
 def read_claims(path: Path) -> list[Verdict]:
@@ -51,7 +45,7 @@ def read_claims(path: Path) -> list[Verdict]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"{path.name}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path.name}: not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("claims"), list):
         raise BadInput(f"{path.name}: not a claims file of format {FORMAT}")

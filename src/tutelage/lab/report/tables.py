@@ -1,0 +1,243 @@
+"""The sections of tables: final figures by arm, configuration, cost and versions."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tutelage.lab import configuration
+from tutelage.lab.report import numbers, summary
+from tutelage.lab.report.gather import Material, Run
+from tutelage.lab.report.markup import Markup, element, name
+from tutelage.lab.report.strips import value_strip
+from tutelage.lab.study import Study
+
+_FIRST_FIGURES = 4
+"""Figures in the first table beside the headline; all of them are in the table below it."""
+
+
+def table(
+    head: Sequence[Any],
+    rows: Sequence[Markup],
+    *,
+    label: str,
+    caption: Any = None,
+    numeric: int = 1,
+    sticky: bool = True,
+) -> Markup:
+    """A table that scrolls inside its own box; the first `numeric` columns are words, the others numbers."""
+    cells = [
+        element("th", cell, scope="col", class_="n" if column >= numeric else None) for column, cell in enumerate(head)
+    ]
+    return element(
+        "div",
+        element(
+            "table",
+            element("caption", caption) if caption else None,
+            element("thead", element("tr", cells)),
+            element("tbody", rows),
+            class_="sticky" if sticky else None,
+        ),
+        class_="scroll",
+        tabindex="0",
+        role="region",
+        aria_label=label,
+    )
+
+
+def results(material: Material, arms: list[str], study: Study | None) -> Markup:
+    """Arm × figure: the headline with a drawing of its interval, a few figures, and all of them on request."""
+    headline = study.headline if study else ""
+    names = summary.figures(material, "evaluation", headline)
+    heading = element("h2", "Results", id="results")
+    if not names:
+        nothing = element("p", "No run has been evaluated yet.")
+        return element("section", heading, nothing, aria_labelledby="results")
+    first, others = names[0], names[1 : 1 + _FIRST_FIGURES]
+    found = {arm: {figure: summary.final(material.results(arm), figure) for figure in names} for arm in arms}
+    shown = [entry for arm in arms if (entry := found[arm][first]) is not None]
+    points = [p for entry in shown for p in (*entry.values, entry.low, entry.high) if math.isfinite(p)]
+    least, most = (min(points), max(points)) if points else (0.0, 1.0)
+
+    def row(arm: str) -> Markup:
+        entry = found[arm][first]
+        strip = None if entry is None else value_strip(*entry, least, most)
+        count = len(material.results(arm))
+        about = f"{count} {'seed, so no interval' if count == 1 else 'seeds'}"
+        role = study.arms[arm].role if study and arm in study.arms else ""
+        return element(
+            "tr",
+            element("th", name(arm), element("small", f"{role} · {about}" if role else about), scope="row"),
+            _figure_cell(entry),
+            element("td", strip, class_="drawn"),
+            [_figure_cell(found[arm][figure]) for figure in others],
+            class_="main" if study and arm == study.main_arm else None,
+        )
+
+    scale = element("small", f"{numbers.number(least)} to {numbers.number(most)}")
+    head = [
+        "Arm",
+        element("span", name(first)),
+        Markup(element("span", "seeds, mean, interval") + scale),
+        *(name(figure) for figure in others),
+    ]
+    caption = "Final evaluation: the mean over seeds, below it the 95 % bootstrap interval."
+    if all(len(material.results(arm)) == 1 for arm in arms):
+        caption = "Final evaluation. One seed has no interval: run more (--seeds 0:5) to see how sure a figure is."
+    parts = [table(head, [row(arm) for arm in arms], label="Final figures by arm", caption=caption)]
+    if len(names) > 1 + _FIRST_FIGURES:
+        rows = [
+            element("tr", element("th", name(figure), scope="row"), [_figure_cell(found[arm][figure]) for arm in arms])
+            for figure in names
+        ]
+        whole = table(["Figure", *(name(arm) for arm in arms)], rows, label="All final figures")
+        parts.append(element("details", element("summary", f"All {len(names)} figures of every arm"), whole))
+    return element("section", heading, parts, aria_labelledby="results")
+
+
+def _figure_cell(entry: summary.Summary | None) -> Markup:
+    if entry is None:
+        return element("td", "–", class_="n soft")
+    estimate, low, high = numbers.alike([entry.estimate, entry.low, entry.high])
+    interval = element("small", f"[{low}, {high}]") if len(entry.values) > 1 else None
+    return element("td", element("b", estimate), interval, class_="n")
+
+
+def settings(material: Material, arms: list[str], study: Study | None) -> Markup:
+    """What differs: from the defaults where the study is known, between the arms otherwise; then everything."""
+    by_arm = {arm: _flatten(next(run.config for run in material.runs if run.arm == arm)) for arm in arms}
+    defaults, described = _defaults(study)
+    paths = list(dict.fromkeys(path for flat in by_arm.values() for path in flat))
+    base = defaults or next(iter(by_arm.values()), {})
+    changed = [path for path in paths if any(flat.get(path) != base.get(path) for flat in by_arm.values())]
+    first = "default" if defaults else None
+
+    def row(path: str) -> Markup:
+        cells = [
+            element("td", _value(flat.get(path)), class_="n same" if flat.get(path) == base.get(path) else "n")
+            for flat in by_arm.values()
+        ]
+        lead = [element("td", _value(defaults.get(path)), class_="n same")] if defaults else []
+        return element(
+            "tr",
+            element("th", name(path), element("small", described.get(path, "")) or None, scope="row", class_="long"),
+            lead,
+            cells,
+        )
+
+    parts: list[Any] = [element("h2", "Configuration", id="configuration")]
+    overrides = {path: value for run in material.runs for path, value in run.overrides.items()}
+    if overrides:
+        given = ", ".join(f"{path} = {_value(value)}" for path, value in overrides.items())
+        parts.append(element("p", "Given on the command line: ", element("code", given), "."))
+    if changed:
+        said = "What differs from the defaults." if defaults else "What differs between the arms."
+        head = ["Setting", *([first] if first else []), *(name(arm) for arm in by_arm)]
+        parts.append(table(head, [row(path) for path in changed], label="Changed settings", caption=said))
+    else:
+        parts.append(element("p", "Every setting has its default." if defaults else "All arms have the same settings."))
+    for arm, flat in by_arm.items():
+        items = [element("li", element("span", name(path)), element("span", _value(flat[path]))) for path in flat]
+        parts.append(
+            element(
+                "details", element("summary", f"All {len(flat)} settings of {arm}"), element("ul", items, class_="set")
+            )
+        )
+    return element("section", parts, aria_labelledby="configuration")
+
+
+def _defaults(study: Study | None) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """The default and the sentence of every setting, by path; empty without the study."""
+    if study is None:
+        return {}, {}
+    known = configuration.fields(study.config)
+    flat = _flatten(configuration.to_json(study.config()))
+    return flat, {path: field.help for path, field in known.items()}
+
+
+def cost(material: Material) -> Markup:
+    """What each run took."""
+    columns: list[tuple[str, Callable[[Run], str]]] = [
+        ("wall time", lambda run: numbers.duration(_number(run, "wall_seconds"))),
+        ("of it compiling", lambda run: numbers.duration(_number(run, "compile_seconds"))),
+        ("updates/s", lambda run: numbers.rate(_number(run, "updates_per_second"))),
+        ("work/s", _work),
+        ("peak memory", lambda run: numbers.size(_number(run, "peak_memory_bytes"))),
+        ("on the device", lambda run: numbers.size(_number(run, "peak_device_memory_bytes"))),
+    ]
+    columns = [(title, read) for title, read in columns if any(read(run) != "–" for run in material.runs)]
+    rows = [
+        element(
+            "tr",
+            element(
+                "th", name(run.label), element("small", f"{run.arm}, seeds {numbers.seeds(run.seeds)}"), scope="row"
+            ),
+            element("td", "finished" if run.finished else "not finished"),
+            element("td", str(run.about.get("device", "–")), class_="long"),
+            [element("td", read(run), class_="n") for _, read in columns],
+        )
+        for run in material.runs
+    ]
+    total = math.fsum(wall for run in material.runs if math.isfinite(wall := _number(run, "wall_seconds")))
+    head = ["Run", "state", "device", *(title for title, _ in columns)]
+    return element(
+        "section",
+        element("h2", "Cost", id="cost"),
+        element("p", f"{len(material.runs)} runs, {numbers.duration(total)} of wall time in all."),
+        table(head, rows, label="Cost of every run", numeric=3),
+        aria_labelledby="cost",
+    )
+
+
+def versions(material: Material) -> Markup:
+    """What the runs were made with: once, where all agree."""
+    groups: dict[str, list[str]] = {}
+    for run in material.runs:
+        groups.setdefault(json.dumps(run.versions, sort_keys=True), []).append(run.label)
+    parts: list[Any] = [element("h2", "Versions", id="versions")]
+    for record, labels in groups.items():
+        if len(groups) > 1:
+            parts.append(element("h3", ", ".join(labels)))
+        items = [
+            element("li", element("span", package), element("span", str(version)))
+            for package, version in json.loads(record).items()
+        ]
+        parts.append(element("ul", items, class_="set") if items else element("p", "Not recorded."))
+    return element("section", parts, aria_labelledby="versions")
+
+
+def _number(run: Run, key: str) -> float:
+    return numbers.real(run.about.get(key))
+
+
+def _work(run: Run) -> str:
+    work = run.about.get("work_per_second")
+    if not isinstance(work, dict):
+        return "–"
+    value = numbers.rate(numbers.real(work.get("value")))
+    return value if value == "–" else f"{value} {work.get('unit', '')}".strip()
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= _flatten(value, path + ".")
+        else:
+            flat[path] = value
+    return flat
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value or "“”"
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(item) for item in value) or "none"
+    return str(value)
