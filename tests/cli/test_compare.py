@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_too_few_seeds_are_said_plainly(capsys):
     assert "(greedy, 1 seed)" in text
     assert "too few seeds for intervals: 3 on each side are needed" in text
     assert "[" not in text.replace("[0", "")
+
+
+def test_unfinished_runs_are_left_out_and_said(capsys, tmp_path):
+    shutil.copytree("runs/bandit-quick/greedy", tmp_path / "cut")
+    (tmp_path / "cut/seed-2/result.json").unlink()
+    assert main(["compare", str(tmp_path / "cut"), "runs/bandit-quick/uniform"]) == 0
+    text = capsys.readouterr().out
+    assert f"{tmp_path / 'cut'}: 1 unfinished run is left out" in text
+    assert "(greedy, 2 seeds)" in text
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,13 @@ def compare(argv: list[str]) -> int:
 def sides(folder: Path) -> dict[str, Side]:
     """The finished runs at or below a folder by arm. Raises `BadInput` when there are none or they do not match."""
     found: dict[str, Side] = {}
+    unfinished = 0
     for file in sorted([folder / "config.json", *folder.glob("*/config.json"), *folder.glob("*/*/config.json")]):
         record = RunFolder(file.parent)
-        if not record.exists() or not record.finished():
+        if not record.exists():
+            continue
+        if not record.finished():
+            unfinished += 1
             continue
         config = record.config()
         arm = str(config["arm"])
@@ -77,6 +81,8 @@ def sides(folder: Path) -> dict[str, Side]:
         found[arm] = Side(arm, flat, (*before.results, *results))
     if not found:
         raise BadInput(f"{folder}: holds no finished run")
+    if unfinished:
+        print(f"{folder}: {unfinished} unfinished {'run is' if unfinished == 1 else 'runs are'} left out")
     return found
 
 
