@@ -85,7 +85,10 @@ def test_run_without_a_study_lists_what_there_is(capsys):
 def test_run_writes_a_folder_and_says_when_it_is_finished(capsys):
     assert main(["run", "bandit", "--quiet"]) == 0
     folder = "runs/bandit-quick/greedy/seed-0"
-    assert capsys.readouterr().out == f"{folder}: best_share {figures(folder)['0']['best_share']:.4g} (seed 0)\n"
+    share = figures(folder)["0"]["best_share"]
+    said = f"{folder}: best_share {share:.4g} (seed 0)\nreport: {folder}/report.html\n"
+    assert capsys.readouterr().out == said
+    assert Path(folder, "report.html").is_file()
     record = json.loads(Path(folder, "config.json").read_text())
     assert (record["study"], record["arm"], record["preset"], record["seeds"]) == ("bandit", "greedy", "quick", [0])
     assert main(["run", "bandit", "--quiet"]) == 0

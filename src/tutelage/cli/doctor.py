@@ -26,7 +26,7 @@ DEVICE_SECONDS = 60.0
 
 _ASK_JAX = """
 import json, jax
-from tutelage.backends.jax_program import enable_compilation_cache
+from tutelage.backends.jax_cache import enable_compilation_cache
 devices = [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
 print(json.dumps({"devices": devices, "cache": str(enable_compilation_cache() or "")}))
 """

@@ -9,6 +9,7 @@ from pathlib import Path
 from tutelage import studies
 from tutelage.cli import BAD_INPUT, DONE, FAILED, INTERRUPTED, options
 from tutelage.cli.jobs import Job, home, plan, recorded
+from tutelage.cli.reporting import publish
 from tutelage.lab.configuration import configure, fields
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import parse_values
@@ -69,6 +70,7 @@ def run_jobs(jobs: list[Job], *, quiet: bool) -> int:
             failed.append(job)
         else:
             print(f"{job.folder}: {headline(job.study, results)}", flush=True)
+            publish([job.folder], job.study, table=False)
     return FAILED if failed else DONE
 
 

@@ -100,16 +100,14 @@ def _jobs(subject: Study, todo: StudyPlan, folder: Path) -> list[Job]:
 
 def _conclude(subject: Study, jobs: Sequence[Job], folder: Path) -> None:
     """Judge the claims over all finished runs; write `claims.json` and the report; print both in short."""
+    from tutelage.cli.reporting import publish
     from tutelage.lab.record import read_results
-    from tutelage.lab.report import terminal_table, write_report
     from tutelage.lab.verdicts import verdicts_of, write_claims
     from tutelage.measures.claims import judge_all
 
     results: list[RunResult] = [result for job in jobs for result in read_results(job.folder)]
     write_claims(folder / "claims.json", verdicts_of(judge_all(subject.claims, results)))
-    page = write_report([folder], None)
-    terminal_table([folder])
-    print(f"report: {page}")
+    publish([folder], subject)
 
 
 def _help(subject: Study | None, chosen: options.StudyOptions, overrides: Mapping[str, Any]) -> int:
