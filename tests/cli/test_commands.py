@@ -12,7 +12,7 @@ import pytest
 from lab import toy_study
 
 from tutelage import studies
-from tutelage.cli import COMMANDS, main
+from tutelage.cli import COMMANDS, main, reporting, running
 from tutelage.cli.jobs import seeds_name
 from tutelage.cli.listing import locate
 from tutelage.cli.options import parse_seeds
@@ -23,8 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def bandit_alone(monkeypatch, tmp_path):
-    """The bandit is the only study, and runs go to an empty folder."""
+    """The bandit is the only study, runs go to an empty folder, and no report is drawn (it takes a second)."""
     monkeypatch.setattr(studies, "STUDIES", {"bandit": "lab.toy_study"})
+    monkeypatch.setattr(running, "publish", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
 
 
@@ -82,7 +83,8 @@ def test_run_without_a_study_lists_what_there_is(capsys):
     assert "bandit/{greedy,uniform,poisoned}  --preset {quick,paper}" in capsys.readouterr().err
 
 
-def test_run_writes_a_folder_and_says_when_it_is_finished(capsys):
+def test_run_writes_a_folder_and_says_when_it_is_finished(capsys, monkeypatch):
+    monkeypatch.setattr(running, "publish", reporting.publish)
     assert main(["run", "bandit", "--quiet"]) == 0
     folder = "runs/bandit-quick/greedy/seed-0"
     share = figures(folder)["0"]["best_share"]

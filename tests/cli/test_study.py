@@ -11,13 +11,17 @@ import pytest
 from lab import toy_study
 
 from tutelage import studies
-from tutelage.cli import main
+from tutelage.cli import main, reporting, running
+
+PUBLISH = reporting.publish
 
 
 @pytest.fixture(autouse=True)
 def bandit_alone(monkeypatch, tmp_path):
-    """The bandit is the only study, and runs go to an empty folder."""
+    """The bandit is the only study, runs go to an empty folder, and no report is drawn (it takes a second)."""
     monkeypatch.setattr(studies, "STUDIES", {"bandit": "lab.toy_study"})
+    monkeypatch.setattr(reporting, "publish", lambda *_, **__: None)
+    monkeypatch.setattr(running, "publish", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
 
 
@@ -30,7 +34,8 @@ def verdict(folder: str = "runs/bandit-quick") -> str:
     return claim["verdict"]
 
 
-def test_a_study_runs_its_presets_arms_and_judges(capsys):
+def test_a_study_runs_its_presets_arms_and_judges(capsys, monkeypatch):
+    monkeypatch.setattr(reporting, "publish", PUBLISH)
     assert main(["study", "bandit", "--quiet"]) == 0
     assert runs() == [f"{arm}/seed-{seed}" for arm in ("greedy", "uniform") for seed in (0, 1, 2)]
     plan = json.loads(Path("runs/bandit-quick/study.json").read_text())
@@ -144,13 +149,14 @@ def test_a_folder_of_another_study_is_refused(capsys):
     assert capsys.readouterr().err == "tutelage: mine/study.json: is not JSON\n"
 
 
-def test_report_of_folders(capsys):
+def test_report_of_folders(capsys, monkeypatch):
+    monkeypatch.setattr(reporting, "publish", PUBLISH)
     for arm in ("greedy", "uniform"):
         assert main(["run", f"bandit/{arm}", "--quiet"]) == 0
     capsys.readouterr()
     folders = ["runs/bandit-quick/greedy/seed-0", "runs/bandit-quick/uniform/seed-0"]
     assert main(["report", *folders, "--out", "page.html"]) == 0
     assert capsys.readouterr().out.endswith("report: page.html\n")
-    assert Path("page.html").is_file()
+    assert "Reinforcement Learning: An Introduction" in Path("page.html").read_text()
     assert main(["report"]) == 2
     assert capsys.readouterr().err == "tutelage: report needs at least one run or study folder\n"
