@@ -19,7 +19,7 @@ class Number(NamedTuple):
 
 
 def number_world(*, num_levels: int = NUM_LEVELS, **changes) -> Environment:
-    """Random levels are 0 … num_levels − 1; a child is its parent + num_levels, so that its ancestry can be read off."""
+    """Random levels are 0 … num_levels − 1; a child is its parent + num_levels, which shows its ancestry."""
 
     def sample_task(key):
         k_number, k_mark = jax.random.split(key)
