@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from tutelage.backends.jax_cache import enable_compilation_cache
-from tutelage.backends.jax_state import Layout, refuse_change, split
+from tutelage.backends.jax_state import Layout, refuse_change, refuse_weak, split
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Figures
 
@@ -192,6 +192,7 @@ class JaxProgram:
         def of_seed(seed: Array) -> PyTree:
             self.traces["init"] += 1
             arrays, static = split(self._init(jax.random.key(seed)), "init")
+            refuse_weak(arrays, "init")
             about.append(Layout.of(arrays, static))
             return arrays
 

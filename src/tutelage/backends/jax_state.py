@@ -96,14 +96,22 @@ def split(state: PyTree, verb: str) -> tuple[PyTree, PyTree]:
                 f"state leaf {_name(path)!r} of {verb} is {leaf!r} ({type(leaf).__name__}): must be an array; "
                 "give a number its type, e.g. jnp.int32(0), or make it a static field"
             )
+        return leaf
+
+    return eqx.partition(jax.tree_util.tree_map_with_path(array, state), eqx.is_array)
+
+
+def refuse_weak(arrays: PyTree, verb: str) -> None:
+    """Raise `TypeError` naming the first leaf whose type comes from a Python number.
+
+    JAX would find such a leaf to be of another type once it went through `update`, and compile the whole program again.
+    """
+    for path, leaf in jax.tree.leaves_with_path(arrays):
         if jax.typeof(leaf).weak_type:
             raise TypeError(
                 f"state leaf {_name(path)!r} of {verb} is weakly typed ({leaf.dtype.name} from a Python number), which "
                 f"would compile the program twice: give it its type, e.g. jnp.{leaf.dtype.name}(...)"
             )
-        return leaf
-
-    return eqx.partition(jax.tree_util.tree_map_with_path(array, state), eqx.is_array)
 
 
 def refuse_change(before: tuple[PyTree, PyTree], after: tuple[PyTree, PyTree]) -> None:
@@ -120,5 +128,6 @@ def refuse_change(before: tuple[PyTree, PyTree], after: tuple[PyTree, PyTree]) -
                 f"update changes the state leaf {name!r} from {was.str_short()} to {became.str_short()}; "
                 "it must give back what it got"
             )
+    refuse_weak(arrays_after, "update")
     if jax.tree.structure(arrays) != jax.tree.structure(arrays_after) or not eqx.tree_equal(static, static_after):
         raise TypeError("update changes the structure of the state, or a static part of it; it must give both back")
