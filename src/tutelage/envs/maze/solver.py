@@ -1,23 +1,30 @@
 """The exact solution of a level: ground truth for scores, claims and level metrics.
 
 A wavefront grows backwards from the goal over all states (x, y, direction) at once, one sweep per action of the longest
-shortest path; nothing is enumerated and nothing approximated. Under `vmap` a batch takes as many sweeps as its longest
-level.
+shortest path; nothing is enumerated and nothing approximated. Sets of states are bits (`bitboard`), so a sweep costs a
+few integer operations. Under `vmap` a batch takes as many sweeps as its longest level.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from operator import or_
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from tutelage.envs.maze.bitboard import Words, pack, shift_down, shift_up, single, stride, unpack
 from tutelage.envs.maze.level import Level
 
 UNREACHABLE = np.iinfo(np.int32).max
 """The distance of a state from which no sequence of actions reaches the goal."""
+
+_Sets = tuple[Words, ...]
+_Grow = Callable[[_Sets], _Sets]
+"""A set of reached states (one member per direction, or a single one), and what it is one sweep later."""
 
 
 def action_distance(level: Level) -> Int[Array, "4 H W"]:
@@ -25,7 +32,10 @@ def action_distance(level: Level) -> Int[Array, "4 H W"]:
 
     It is 0 on the goal's own cell, where an agent never stands, and `UNREACHABLE` on walls.
     """
-    return _wavefront(_turn_or_advance, jnp.broadcast_to(~level.wall, (4, *level.wall.shape)), _goal_states(level))
+    height, width = level.wall.shape
+    goal = single(level.goal, height, width)
+    distance = _distances(_grow_states(level), (goal,) * 4, height, width)
+    return jnp.stack(distance)
 
 
 def optimal_action(level: Level) -> Int[Array, "4 H W"]:
@@ -34,8 +44,9 @@ def optimal_action(level: Level) -> Int[Array, "4 H W"]:
     Where several are equally good it is the first of them. It is 0 in states from which the goal cannot be reached.
     """
     distance = action_distance(level)
-    ahead = _ahead(distance, UNREACHABLE)
     left, right = jnp.roll(distance, 1, axis=0), jnp.roll(distance, -1, axis=0)
+    framed = jnp.pad(distance, ((0, 0), (1, 1), (1, 1)), constant_values=UNREACHABLE)
+    ahead = jnp.stack([framed[0, 1:-1, 2:], framed[1, 2:, 1:-1], framed[2, 1:-1, :-2], framed[3, :-2, 1:-1]])
     return jnp.argmin(jnp.stack([left, right, ahead]), axis=0).astype(jnp.int32)
 
 
@@ -49,16 +60,23 @@ def value(level: Level) -> Float[Array, "4 H W"]:
 
 def shortest_path(level: Level) -> Int[Array, ""]:
     """The least number of actions from the level's start to the goal, or `UNREACHABLE`."""
-    start = (level.direction, level.agent[1], level.agent[0])
-    free = jnp.broadcast_to(~level.wall, (4, *level.wall.shape))
-    return _wavefront(_turn_or_advance, free, _goal_states(level), until=start)[start]
+    height, width = level.wall.shape
+    goal, agent = single(level.goal, height, width), single(level.agent, height, width)
+    start = tuple(jnp.where(level.direction == direction, agent, jnp.uint32(0)) for direction in range(4))
+    return _sweeps_until(_grow_states(level), (goal,) * 4, start)
 
 
 def cell_path(level: Level) -> Int[Array, ""]:
     """The least number of moves from cell to cell (turns are free) from the agent to the goal, or `UNREACHABLE`."""
-    start = (level.agent[1], level.agent[0])
-    goal = jnp.zeros_like(level.wall).at[level.goal[1], level.goal[0]].set(True)
-    return _wavefront(_neighbours, ~level.wall, goal, until=start)[start]
+    height, width = level.wall.shape
+    free, below = pack(~level.wall), stride(width)
+
+    def grow(reached: _Sets) -> _Sets:
+        (cells,) = reached
+        beside = shift_down(cells, 1) | shift_up(cells, 1) | shift_down(cells, below) | shift_up(cells, below)
+        return (cells | (beside & free),)
+
+    return _sweeps_until(grow, (single(level.goal, height, width),), (single(level.agent, height, width),))
 
 
 def best_return(level: Level) -> Float[Array, ""]:
@@ -93,54 +111,74 @@ def _return_after(actions: Int[Array, "*S"], max_steps: Int[Array, ""]) -> Float
     return jnp.where(actions <= max_steps, 1.0 - 0.9 * (actions / max_steps), 0.0)
 
 
-def _goal_states(level: Level) -> Bool[Array, "4 H W"]:
-    """Where every search begins. Standing on the goal is not possible, but one action before it is."""
-    return jnp.zeros((4, *level.wall.shape), dtype=bool).at[:, level.goal[1], level.goal[0]].set(True)
+def _grow_states(level: Level) -> _Grow:
+    """The states one action before a reached one: those turned to either side of it, or one cell behind it."""
+    free, below = pack(~level.wall), stride(level.wall.shape[1])
+
+    def grow(reached: _Sets) -> _Sets:
+        right, down, left, up = reached
+        horizontal, vertical = right | left, down | up
+        return (
+            right | (free & (vertical | shift_down(right, 1))),
+            down | (free & (horizontal | shift_down(down, below))),
+            left | (free & (vertical | shift_up(left, 1))),
+            up | (free & (horizontal | shift_up(up, below))),
+        )
+
+    return grow
 
 
-def _wavefront(
-    grow: Callable[[Bool[Array, "*S"]], Bool[Array, "*S"]],
-    free: Bool[Array, "*S"],
-    seeds: Bool[Array, "*S"],
-    until: tuple[Int[Array, ""], ...] | None = None,
-) -> Int[Array, "*S"]:
-    """Sweeps of `grow` from the seeds to each free state. Stops early once the state `until` is reached.
+def _sweeps_until(grow: _Grow, seeds: _Sets, target: _Sets) -> Int[Array, ""]:
+    """How many sweeps the seeds need to reach the target; `UNREACHABLE` if they stop growing before."""
 
-    Each sweep adds one to the distance of all states that are not reached yet, which needs no minimum and no queue.
+    def sweep(carry: tuple[_Sets, Int[Array, ""], Bool[Array, ""], Bool[Array, ""]]):
+        reached, count, _, _ = carry
+        larger = grow(reached)
+        hit = _meet(larger, target)
+        return larger, count + 1, hit, ~hit & _differ(larger, reached)
+
+    start = (seeds, jnp.int32(0), jnp.bool_(False), jnp.bool_(True))
+    _, count, hit, _ = jax.lax.while_loop(lambda carry: carry[3], sweep, start)
+    return jnp.where(hit, count, UNREACHABLE)
+
+
+def _distances(grow: _Grow, seeds: _Sets, height: int, width: int) -> tuple[Int[Array, "H W"], ...]:
+    """The number of sweeps until each state is reached.
+
+    Every sweep adds one to the count of the states that are not reached yet. The counts are kept bit by bit, as a
+    stack of sets, the lowest first: adding a set to them is one exclusive or and one carry per bit.
     """
-    Carry = tuple[Bool[Array, "*S"], Int[Array, "*S"], Bool[Array, ""]]
+    num_planes = (len(seeds) * height * width).bit_length()
+    planes = tuple((jnp.zeros_like(seed),) * num_planes for seed in seeds)
 
-    def goes_on(carry: Carry) -> Bool[Array, ""]:
-        reached, _, grew = carry
-        return grew if until is None else grew & ~reached[until]
+    def sweep(carry: tuple[_Sets, tuple[_Sets, ...], Bool[Array, ""]]):
+        reached, planes, _ = carry
+        larger = grow(reached)
+        planes = tuple(_increment(stack, ~before) for stack, before in zip(planes, reached, strict=True))
+        return larger, planes, _differ(larger, reached)
 
-    def sweep(carry: Carry) -> Carry:
-        reached, distance, _ = carry
-        larger = reached | (grow(reached) & free)
-        return larger, distance + ~reached, jnp.any(larger != reached)
+    start = (seeds, planes, jnp.bool_(True))
+    reached, planes, _ = jax.lax.while_loop(lambda carry: carry[2], sweep, start)
 
-    start = (seeds, jnp.zeros(seeds.shape, jnp.int32), jnp.bool_(True))
-    reached, distance, _ = jax.lax.while_loop(goes_on, sweep, start)
-    return jnp.where(reached, distance, UNREACHABLE)
+    def count(inside: Words, stack: _Sets) -> Int[Array, "H W"]:
+        digits = [unpack(plane, height, width).astype(jnp.int32) << place for place, plane in enumerate(stack)]
+        return jnp.where(unpack(inside, height, width), sum(digits), UNREACHABLE)
 
-
-def _turn_or_advance(reached: Bool[Array, "4 H W"]) -> Bool[Array, "4 H W"]:
-    """States one action before a reached one: a turn to either side, or the cell ahead."""
-    return jnp.roll(reached, 1, axis=0) | jnp.roll(reached, -1, axis=0) | _ahead(reached, False)
+    return tuple(count(inside, stack) for inside, stack in zip(reached, planes, strict=True))
 
 
-def _neighbours(reached: Bool[Array, "H W"]) -> Bool[Array, "H W"]:
-    """Cells beside a reached one."""
-    return jnp.any(_ahead(jnp.broadcast_to(reached, (4, *reached.shape)), False), axis=0)
+def _increment(stack: _Sets, carry: Words) -> _Sets:
+    """Add one to the counts of the set `carry`."""
+    raised = []
+    for plane in stack:
+        raised.append(plane ^ carry)
+        carry = plane & carry
+    return tuple(raised)
 
 
-def _ahead(table: Array, beyond: bool | int) -> Array:
-    """The entry of the state one step ahead of each state (direction, y, x); `beyond` outside of the map."""
-    outside = jnp.asarray(beyond, dtype=table.dtype)
+def _meet(left: _Sets, right: _Sets) -> Bool[Array, ""]:
+    return jnp.any(reduce(or_, [a & b for a, b in zip(left, right, strict=True)]) != 0)
 
-    def shifted(layer: Array, rows: int, columns: int) -> Array:
-        return jax.lax.pad(layer, outside, [(-rows, rows, 0), (-columns, columns, 0)])
 
-    return jnp.stack(
-        [shifted(table[0], 0, 1), shifted(table[1], 1, 0), shifted(table[2], 0, -1), shifted(table[3], -1, 0)]
-    )
+def _differ(left: _Sets, right: _Sets) -> Bool[Array, ""]:
+    return jnp.any(reduce(or_, [a ^ b for a, b in zip(left, right, strict=True)]) != 0)
