@@ -16,6 +16,7 @@ from tutelage.envs.maze.mutation import mutate as mutate
 from tutelage.envs.maze.observation import CHANNELS as CHANNELS
 from tutelage.envs.maze.observation import MazeObs as MazeObs
 from tutelage.envs.maze.observation import channels as channels
+from tutelage.envs.maze.observation import view_channels as view_channels
 from tutelage.envs.maze.render import Walk as Walk
 from tutelage.envs.maze.render import walk_of as walk_of
 from tutelage.envs.maze.suite import LevelSource as LevelSource

@@ -15,10 +15,7 @@ EMPTY, WALL, GOAL, AGENT = 0, 1, 2, 3
 """Codes of a cell. `AGENT + direction` is the agent, so there are `NUM_CODES` in all."""
 NUM_CODES = 7
 
-CHANNELS = np.array(
-    [[1, 0, 0], [2, 5, 0], [8, 1, 0], [10, 0, 0], [10, 0, 1], [10, 0, 2], [10, 0, 3]],
-    dtype=np.uint8,
-)
+CHANNELS = np.array([[1, 0, 0], [2, 5, 0], [8, 1, 0], [10, 0, 0], [10, 0, 1], [10, 0, 2], [10, 0, 3]], dtype=np.uint8)
 """MiniGrid's (object, colour, state) of each code [7, 3]: empty; grey wall; green goal; red agent and its direction."""
 
 
@@ -36,8 +33,16 @@ class MazeObs(NamedTuple):
 
 
 def channels(config: MazeConfig) -> Float[np.ndarray, "7 3"]:
-    """The table code -> (object, colour, state) that an encoder looks observations up in; /10 where normalised."""
-    return CHANNELS.astype(np.float32) / (10.0 if config.normalize else 1.0)
+    """The table code -> (object, colour, state) that an encoder looks cells up in; divided by 10 where normalised."""
+    return CHANNELS.astype(np.float32) / np.float32(10 if config.normalize else 1)
+
+
+def view_channels(config: MazeConfig) -> Float[np.ndarray, "codes 3"]:
+    """The rows of `channels` that occur in `MazeObs.view`: without the agent's unless it is seen.
+
+    The state is then 0 everywhere, and an encoder may drop that channel.
+    """
+    return channels(config)[: NUM_CODES if config.see_agent else AGENT]
 
 
 def cells_of(level: Level, margin: int) -> UInt8[Array, "Hp Wp"]:

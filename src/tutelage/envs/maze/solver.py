@@ -41,13 +41,14 @@ def action_distance(level: Level) -> Int[Array, "4 H W"]:
 def optimal_action(level: Level) -> Int[Array, "4 H W"]:
     """An action (0 left, 1 right, 2 forward) of an optimal policy in each state (direction, y, x).
 
-    Where several are equally good it is the first of them. It is 0 in states from which the goal cannot be reached.
+    Where several are equally good it is the first of them. It is 0 where the goal cannot be reached, and on it.
     """
     distance = action_distance(level)
     left, right = jnp.roll(distance, 1, axis=0), jnp.roll(distance, -1, axis=0)
     framed = jnp.pad(distance, ((0, 0), (1, 1), (1, 1)), constant_values=UNREACHABLE)
     ahead = jnp.stack([framed[0, 1:-1, 2:], framed[1, 2:, 1:-1], framed[2, 1:-1, :-2], framed[3, :-2, 1:-1]])
-    return jnp.argmin(jnp.stack([left, right, ahead]), axis=0).astype(jnp.int32)
+    best = jnp.argmin(jnp.stack([left, right, ahead]), axis=0).astype(jnp.int32)
+    return jnp.where((distance > 0) & (distance < UNREACHABLE), best, 0)
 
 
 def value(level: Level) -> Float[Array, "4 H W"]:
