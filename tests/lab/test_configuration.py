@@ -35,6 +35,7 @@ class Lists:
 
     mazes: tuple[str, ...] = setting(("small",), "Mazes.", choices=("small", "large"))
     widths: tuple[int, ...] = setting((8, 16), "Widths.", interval="[1, inf)")
+    gravity: tuple[float, float] = setting((9.8, 9.8), "Least and most.", interval="(0, inf)")
 
 
 def test_flatten_lists_every_field_in_order():
@@ -61,6 +62,9 @@ def test_fields_refuse_what_is_no_setting():
     bare = dataclasses.make_dataclass("Bare", [("x", int, 1)])
     with pytest.raises(TypeError, match=r"Bare\.x is made by neither"):
         fields(bare)
+    mixed = dataclasses.make_dataclass("Mixed", [("x", tuple[int, str], setting((1, "a"), "Two kinds."))])
+    with pytest.raises(TypeError, match=r"Mixed\.x is of type"):
+        fields(mixed)
     odd = dataclasses.make_dataclass("Odd", [("x", dict, setting(None, "A dictionary."))])
     with pytest.raises(TypeError, match=r"Odd\.x is of type"):
         fields(odd)
@@ -109,6 +113,8 @@ def test_validate_names_all_problems():
         "learner.tie_break = 'none': must be one of 'first', 'last'"
     )
     validate(BanditConfig(noise=1))
+    with pytest.raises(BadInput, match=r"gravity = \(9.8,\): must be 2 values, each a number in \(0, inf\)"):
+        validate(Lists(gravity=(9.8,)))  # type: ignore
     with pytest.raises(BadInput, match=r"widths = \(8, 0\): each must be in \[1, inf\)"):
         validate(Lists(widths=(8, 0)))
 
@@ -126,8 +132,9 @@ def test_json_is_a_round_trip(num_levers, noise, inverted, exploration, tie_brea
 
 
 def test_json_keeps_tuples():
-    assert to_json(Lists()) == {"mazes": ["small"], "widths": [8, 16]}
-    assert from_json(Lists, {"mazes": ["small"], "widths": [8, 16]}) == Lists()
+    data = {"mazes": ["small"], "widths": [8, 16], "gravity": [9.8, 9.8]}
+    assert to_json(Lists()) == data
+    assert from_json(Lists, data) == Lists()
 
 
 @pytest.mark.parametrize(

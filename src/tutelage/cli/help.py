@@ -57,6 +57,8 @@ def _mirror(config: Any, known: dict[str, Field], prefix: str, *, switches: bool
 
 def _metavar(field: Field) -> str:
     words = _METAVARS[field.kind] if field.choices is None else "{" + ",".join(field.choices) + "}"
+    if field.length is not None:
+        return ",".join([words] * field.length)
     return words + ",…" if field.many else words
 
 

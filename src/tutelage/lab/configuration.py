@@ -33,13 +33,15 @@ class Field:
     Attributes:
         path: dotted, with underscores: `ppo.learning_rate`.
         kind: int, float, bool or str; of each element where `many`.
-        many: the field is a tuple of any length of `kind`.
+        many: the field is a tuple of `kind`.
+        length: how many it must hold; None where any number will do.
         default: the value of a configuration made without arguments.
     """
 
     path: str
     kind: type
     many: bool
+    length: int | None
     default: Any
     help: str
     interval: Interval | None
@@ -57,12 +59,12 @@ class Field:
             if self.interval is not None:
                 words += f" in {self.interval.text}"
             if self.many:
-                words = f"a list, each {words}"
+                words = f"{'a list' if self.length is None else f'{self.length} values'}, each {words}"
         return words
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value, as one line, or None."""
-        if self.many and not isinstance(value, tuple):
+        if self.many and (not isinstance(value, tuple) or self.length not in (None, len(value))):
             return self._refusal(value)
         elements: tuple[Any, ...] = value if self.many else (value,)
         for element in elements:
@@ -97,7 +99,7 @@ def fields(config_type: type, prefix: str = "") -> dict[str, Field]:
     """All fields of a configuration type by path, in order of definition.
 
     Raises `TypeError` where the type itself is no configuration: a field made by neither `setting` nor `part`, or of a
-    type that a flag cannot give (allowed: int, float, bool, str and `tuple[one of these, ...]`).
+    type that a flag cannot give (allowed: int, float, bool, str and tuples of one of these).
     """
     hints = typing.get_type_hints(config_type)
     found: dict[str, Field] = {}
@@ -108,12 +110,13 @@ def fields(config_type: type, prefix: str = "") -> dict[str, Field]:
             continue
         if "help" not in entry.metadata:
             raise TypeError(f"{config_type.__name__}.{entry.name} is made by neither setting nor part")
-        arguments = typing.get_args(hint)
-        many = typing.get_origin(hint) is tuple and len(arguments) == 2 and arguments[1] is Ellipsis
-        kind = arguments[0] if many else hint
+        many = typing.get_origin(hint) is tuple
+        elements = typing.get_args(hint) if many else (hint,)
+        length = None if not many or elements[-1] is Ellipsis else len(elements)
+        kind = elements[0] if len({*elements} - {Ellipsis}) == 1 else hint
         if kind not in _ALLOWED:
             raise TypeError(f"{config_type.__name__}.{entry.name} is of type {hint}, which no flag can give")
-        found[path] = Field(path, kind, many, entry.default, **entry.metadata)
+        found[path] = Field(path, kind, many, length, entry.default, **entry.metadata)
     return found
 
 
@@ -300,7 +303,8 @@ def _candidates(field: Field, value: Any) -> Iterator[Any]:
         for position, element in enumerate(value):
             before, after = value[:position], value[position + 1 :]
             yield from ((*before, other, *after) for other in _candidates(single, element))
-        yield from (value[:-1], (*value, *value[-1:]))
+        if field.length is None:
+            yield from (value[:-1], (*value, *value[-1:]))
     elif field.choices is not None:
         yield from field.choices
     elif field.kind is bool:
