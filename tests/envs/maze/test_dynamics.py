@@ -32,9 +32,11 @@ def random_tasks(env, num, horizons):
 
 def restart(state, first_state, done):
     """The first state again wherever an episode is done."""
-    return jax.tree.map(
-        lambda new, old: np.where(np.expand_dims(done, range(1, new.ndim)), new, old), first_state, state
-    )
+
+    def choose(first, now):
+        return np.where(done.reshape(-1, *[1] * (now.ndim - 1)), first, now)
+
+    return jax.tree.map(choose, first_state, state)
 
 
 @pytest.mark.parametrize(
