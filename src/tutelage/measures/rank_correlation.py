@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from tutelage.lab.bootstrap import Interval, bootstrap
 from tutelage.lab.errors import BadInput
@@ -16,6 +15,9 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, "..."]:
 
     NaN where one of the two is constant, for then there is no order to agree with.
     """
+    # scipy.stats takes a second to import, and every study's claims import this module: `list` must not wait for it.
+    from scipy.stats import rankdata
+
     a, b = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
     if a.ndim == 0 or a.shape[-1] < 2:
         raise BadInput(f"x, y: got shape {a.shape}; a correlation needs at least two pairs")
