@@ -346,10 +346,8 @@ def _end_labels(axes: Axes, lines: Sequence[Curve]) -> None:
             textcoords="axes fraction",
             va="center",
             fontsize=11,
-            color=shade,
-            fontweight="bold",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": shade, "lw": 0.8, "alpha": 0.6, "shrinkA": 1, "shrinkB": 1},
+            arrowprops={"arrowstyle": "-", "color": shade, "lw": 1.6, "shrinkA": 1, "shrinkB": 1},
         )
     axes.set_xlim(right=right)
 

@@ -68,7 +68,7 @@ def better(
     not better: it fails.
     """
     first, second = (arm, than) if higher else (than, arm)
-    statistic = f"{_CENTRES[centre][0]} of {figure}: {first} − {second} > {margin:g}"
+    statistic = f"{_CENTRES[centre][0]} of {figure}: {first} − {second} > {_signed(margin)}"
     estimate = _difference(figure, first, second, centre, min_seeds, confidence)
     return _judge(statistic, margin, "above", estimate, confidence, strict=True)
 
@@ -88,7 +88,7 @@ def not_worse(
     if margin < 0:
         raise BadInput(f"margin: {margin} is outside [0, inf)")
     first, second = (arm, than) if higher else (than, arm)
-    statistic = f"{_CENTRES[centre][0]} of {figure}: {first} − {second} ≥ {-margin:g}"
+    statistic = f"{_CENTRES[centre][0]} of {figure}: {first} − {second} ≥ {_signed(-margin)}"
     estimate = _difference(figure, first, second, centre, min_seeds, confidence)
     return _judge(statistic, -margin, "above", estimate, confidence)
 
@@ -115,7 +115,7 @@ def correlation(
         values = _values(results, arm, f"series {kind}/{figure}", rho, min_seeds)
         return _Evidence(bootstrap.bootstrap(bootstrap.mean, values, confidence=confidence), values.size)
 
-    statistic = f"mean over seeds of Spearman's ρ of {figure} with the step, {arm} ≥ {at_least:g}"
+    statistic = f"mean over seeds of Spearman's ρ of {figure} with the step, {arm} ≥ {_signed(at_least)}"
     return _judge(statistic, at_least, "above", estimate, confidence)
 
 
@@ -183,7 +183,7 @@ def _one_arm(
 
     sign = "≥" if side == "above" else "≤"
     return _judge(
-        f"{_CENTRES[centre][0]} of {figure}, {arm} {sign} {threshold:g}", threshold, side, estimate, confidence
+        f"{_CENTRES[centre][0]} of {figure}, {arm} {sign} {_signed(threshold)}", threshold, side, estimate, confidence
     )
 
 
@@ -227,13 +227,14 @@ def _judge(
         equal = 1e-9 * max(1.0, abs(threshold))
         reached = near > equal if strict else near >= -equal
         missed = far <= equal if strict else far < -equal
+        limit = _signed(threshold)
         interval_name = f"{100 * confidence:g} % interval over {num_seeds} seeds"
         if reached:
-            verdict, reason = "holds", f"the whole {interval_name} is on the claim's side of {threshold:g}"
+            verdict, reason = "holds", f"the whole {interval_name} is on the claim's side of {limit}"
         elif missed:
-            verdict, reason = "fails", f"the whole {interval_name} is on the wrong side of {threshold:g}"
+            verdict, reason = "fails", f"the whole {interval_name} is on the wrong side of {limit}"
         else:
-            verdict, reason = "undecided", f"the {interval_name} contains {threshold:g}"
+            verdict, reason = "undecided", f"the {interval_name} contains {limit}"
         return Judgement(verdict, statistic, middle, low, high, threshold, reason, side, num_seeds)
 
     return judge
@@ -269,6 +270,10 @@ def _values(
     if len(by_seed) < min_seeds:
         raise _Undecided(_too_few(arm, len(by_seed), min_seeds), len(by_seed))
     return np.array([by_seed[seed] for seed in sorted(by_seed)])
+
+
+def _signed(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
 
 
 def _too_few(arm: str, count: int, needed: int) -> str:

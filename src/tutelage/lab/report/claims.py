@@ -8,6 +8,7 @@ from tutelage.lab.report import numbers, summary
 from tutelage.lab.report.gather import Material
 from tutelage.lab.report.markup import Markup, element, name
 from tutelage.lab.report.strips import claim_strip
+from tutelage.lab.report.tables import table
 from tutelage.lab.study import Judgement, Published
 from tutelage.lab.verdicts import Verdict
 
@@ -83,8 +84,8 @@ def _measured(judgement: Judgement) -> Markup | None:
     estimate, low, high = numbers.alike([judgement.estimate, judgement.low, judgement.high])
     interval = "" if not math.isfinite(judgement.low) or low == high == estimate else f" [{low}, {high}]"
     count = judgement.num_seeds
-    seeds = f" · {count} {'seed' if count == 1 else 'seeds'}" if count else ""
-    return element("div", element("b", estimate), interval, element("span", seeds, class_="soft small"))
+    seeds = f"{count} {'seed' if count == 1 else 'seeds'}" if count else ""
+    return element("div", element("b", estimate), interval, element("div", seeds, class_="soft small"))
 
 
 def _published(material: Material, published: tuple[Published, ...]) -> Markup | None:
@@ -99,23 +100,8 @@ def _published(material: Material, published: tuple[Published, ...]) -> Markup |
         )
         for entry in published
     ]
-    head = element(
-        "tr",
-        element("th", "Quantity", scope="col"),
-        element("th", "Published", scope="col"),
-        element("th", "Here", scope="col", class_="n"),
-    )
-    return Markup(
-        element("h3", "Published figures beside ours")
-        + element(
-            "div",
-            element("table", element("thead", head), element("tbody", rows)),
-            class_="scroll",
-            tabindex="0",
-            role="region",
-            aria_label="Published figures beside ours",
-        )
-    )
+    heading = element("h3", "Published figures beside ours")
+    return Markup(heading + table(["Quantity", "Published", "Here"], rows, label="Published figures", numeric=2))
 
 
 def _ours(material: Material, entry: Published) -> Markup | str:

@@ -84,7 +84,7 @@ def _exhibit(exhibit: ShownExhibit) -> Markup:
         )
     # In an <img> a picture can neither run scripts nor fetch anything; animations still play.
     source = "data:image/svg+xml;base64," + base64.b64encode(exhibit.svg).decode("ascii")
-    picture = element("img", src=source, alt=f"{exhibit.title}. {exhibit.caption}", loading="lazy")
+    picture = element("img", src=source, alt=f"{exhibit.title}. {exhibit.caption}")
     return element("figure", picture, caption, class_="broad" if _width(exhibit.svg) > _BROAD else None)
 
 

@@ -119,7 +119,7 @@ def _add_study(material: Material, folder: Path) -> None:
         _add_run(material, config.parent, config.parent.relative_to(folder).as_posix())
     if plan.is_file():
         record = _object(plan, "study.json", material.problems)
-        if record:
+        if record is not None:
             material.plans.append(record)
             _note_unstarted(material, record)
     claims = folder / "claims.json"
@@ -136,7 +136,7 @@ def _add_study(material: Material, folder: Path) -> None:
 def _add_run(material: Material, folder: Path, label: str) -> None:
     problems = material.problems
     config = _object(folder / "config.json", f"{label}/config.json", problems)
-    if not config:
+    if config is None:
         return
     seeds = config.get("seeds")
     if not isinstance(seeds, list) or not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
@@ -144,7 +144,7 @@ def _add_run(material: Material, folder: Path, label: str) -> None:
         return
     about: dict[str, Any] = {}
     if (folder / "result.json").is_file():
-        about = _object(folder / "result.json", f"{label}/result.json", problems)
+        about = _object(folder / "result.json", f"{label}/result.json", problems) or {}
     else:
         problems.append(f"{label} is not finished: result.json is missing; its last evaluation is shown.")
     series, latest = _series(RunFolder(folder), label, problems)
@@ -281,7 +281,7 @@ def _count(missing: list[Any]) -> str:
     return f"seed {missing[0]}" if len(missing) == 1 else f"seeds {', '.join(str(seed) for seed in missing)}"
 
 
-def _object(path: Path, label: str, problems: list[str]) -> dict[str, Any]:
+def _object(path: Path, label: str, problems: list[str]) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:
@@ -292,7 +292,7 @@ def _object(path: Path, label: str, problems: list[str]) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
         problems.append(f"{label} is not a JSON object.")
-    return {}
+    return None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

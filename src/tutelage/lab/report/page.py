@@ -53,7 +53,7 @@ def render(material: Material, study: Study | None = None) -> str:
             ("curves", "Learning curves", curves.section(material, arms, study)),
             ("exhibits", "Exhibits", exhibits.section(material, arms, study)),
             ("configuration", "Configuration", tables.settings(material, arms, study)),
-            ("cost", "Cost", tables.cost(material)),
+            ("cost", "Cost", tables.cost(material, arms)),
             ("versions", "Versions", tables.versions(material)),
         ]
     present = [(anchor, title, section) for anchor, title, section in sections if section is not None]

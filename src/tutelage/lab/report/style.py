@@ -25,9 +25,9 @@ code,kbd,.mono{font-family:ui-monospace,"SF Mono",Menlo,Consolas,monospace;font-
 .soft{color:var(--soft)}.small{font-size:.86rem}
 header.top{padding-top:2.6rem}
 .kicker{color:var(--accent);font-weight:600;letter-spacing:.02em;margin:0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:1px;background:var(--line);
+.tiles{display:flex;flex-wrap:wrap;gap:1px;background:var(--line);
 border:1px solid var(--line);border-radius:10px;overflow:hidden;margin:1.5rem 0 1.2rem}
-.tiles>div{background:var(--card);padding:.75rem 1rem}
+.tiles>div{flex:1 1 145px;background:var(--card);padding:.75rem 1rem}
 .tiles dt{color:var(--soft);font-size:.82rem}
 .tiles dd{margin:.1rem 0 0;font-size:1.3rem;font-weight:600;line-height:1.25;font-variant-numeric:tabular-nums}
 .tiles dd small{display:block;font-size:.8rem;font-weight:400;color:var(--soft)}
@@ -67,7 +67,6 @@ padding:1rem 0;border-bottom:1px solid var(--line);break-inside:avoid}
 .strip.undecided .interval,.strip.undecided .estimate{fill:var(--open)}
 .scroll{overflow-x:auto;border:1px solid var(--line);border-radius:8px;background:var(--card);margin:.9rem 0}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
-caption{text-align:left;padding:.7rem .9rem 0;color:var(--soft);font-size:.86rem}
 th,td{padding:.5rem .9rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 tbody tr:last-child>*{border-bottom:0}
 thead th{font-weight:600;color:var(--soft);font-size:.84rem;vertical-align:bottom}
@@ -76,7 +75,9 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 thead th.n{white-space:normal;min-width:5.6rem}
 td small,th small{display:block;color:var(--soft);font-weight:400;font-size:.82rem}
 td.same{color:var(--soft)}
+th .drawn{display:block;text-align:left}
 td.drawn{min-width:180px;width:30%;vertical-align:middle}
+tbody th{min-width:8.5rem}
 tr.main>*{background:var(--wash)}
 .sticky th:first-child{position:sticky;left:0;background:var(--card);z-index:1}
 .sticky tr.main th:first-child{background:var(--wash)}
@@ -87,6 +88,7 @@ td.long{min-width:13rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr));gap:1.4rem 1.6rem;margin:1rem 0}
 .plots figure,.wide{margin:0;min-width:0;break-inside:avoid}
 .plot{display:block;width:100%}
+@media screen and (prefers-color-scheme:dark){.plot,.legend svg{filter:brightness(1.3)}}
 .wide{margin:1rem 0}
 .narrow-only{display:none}
 figcaption{color:var(--soft);font-size:.88rem;margin-top:.45rem;max-width:70ch}
@@ -113,7 +115,6 @@ header.top{padding-top:1.4rem}
 .set{columns:1}
 h2{margin-top:2.4rem}
 th,td{padding:.45rem .65rem}
-.tiles{grid-template-columns:repeat(2,1fr)}
 }
 @media print{
 :root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--wash:#f4f4f4;--accent:#1d4468;
@@ -125,8 +126,13 @@ nav{display:none}
 .scroll,.command{overflow:visible}
 .command{white-space:pre-wrap}
 table{font-size:8.5pt}
-th,td{padding:2pt 4pt;overflow-wrap:anywhere}
+th,td{padding:2pt 4pt}
+td small,th small,thead th{font-size:1em}
+table.many{table-layout:fixed;font-size:6.5pt}
+table.many th,table.many td{padding:2pt;overflow-wrap:anywhere}
+table.many th:first-child{width:20%}
 td.n,th.n{white-space:normal;min-width:0}
+tbody th{min-width:0}
 td.drawn,td.long{min-width:0}
 .sticky th:first-child{position:static}
 h2,h3,thead{break-after:avoid}

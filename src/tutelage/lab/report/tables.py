@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tutelage.lab import configuration
 from tutelage.lab.report import numbers, summary
@@ -16,6 +17,9 @@ from tutelage.lab.study import Study
 
 _FIRST_FIGURES = 4
 """Figures in the first table beside the headline; all of them are in the table below it."""
+
+
+_MANY_COLUMNS = 9
 
 
 def table(
@@ -31,20 +35,11 @@ def table(
     cells = [
         element("th", cell, scope="col", class_="n" if column >= numeric else None) for column, cell in enumerate(head)
     ]
-    return element(
-        "div",
-        element(
-            "table",
-            element("caption", caption) if caption else None,
-            element("thead", element("tr", cells)),
-            element("tbody", rows),
-            class_="sticky" if sticky else None,
-        ),
-        class_="scroll",
-        tabindex="0",
-        role="region",
-        aria_label=label,
-    )
+    kind = "sticky many" if len(head) > _MANY_COLUMNS else "sticky"  # many are squeezed into the paper when printed
+    body = element("table", element("thead", element("tr", cells)), element("tbody", rows), class_=kind)
+    box = element("div", body, class_="scroll", tabindex="0", role="region", aria_label=label)
+    # Not a <caption>: it would be as wide as the table, and cut off where the table scrolls.
+    return Markup(element("p", caption, class_="soft small") + box) if caption else box
 
 
 def results(material: Material, arms: list[str], study: Study | None) -> Markup:
@@ -61,15 +56,18 @@ def results(material: Material, arms: list[str], study: Study | None) -> Markup:
     points = [p for entry in shown for p in (*entry.values, entry.low, entry.high) if math.isfinite(p)]
     least, most = (min(points), max(points)) if points else (0.0, 1.0)
 
+    counts = {arm: len(material.results(arm)) for arm in arms}
+
     def row(arm: str) -> Markup:
         entry = found[arm][first]
         strip = None if entry is None else value_strip(*entry, least, most)
-        count = len(material.results(arm))
-        about = f"{count} {'seed, so no interval' if count == 1 else 'seeds'}"
         role = study.arms[arm].role if study and arm in study.arms else ""
+        about = [role] if role else []
+        if len(set(counts.values())) > 1:
+            about.append("1 seed, so no interval" if counts[arm] == 1 else f"{counts[arm]} seeds")
         return element(
             "tr",
-            element("th", name(arm), element("small", f"{role} · {about}" if role else about), scope="row"),
+            element("th", name(arm), element("small", " · ".join(about)), scope="row"),
             _figure_cell(entry),
             element("td", strip, class_="drawn"),
             [_figure_cell(found[arm][figure]) for figure in others],
@@ -80,12 +78,14 @@ def results(material: Material, arms: list[str], study: Study | None) -> Markup:
     head = [
         "Arm",
         element("span", name(first)),
-        Markup(element("span", "seeds, mean, interval") + scale),
+        element("span", "each seed, mean and interval", scale, class_="drawn"),
         *(name(figure) for figure in others),
     ]
-    caption = "Final evaluation: the mean over seeds, below it the 95 % bootstrap interval."
-    if all(len(material.results(arm)) == 1 for arm in arms):
+    if set(counts.values()) == {1}:
         caption = "Final evaluation. One seed has no interval: run more (--seeds 0:5) to see how sure a figure is."
+    else:
+        many = f"{min(counts.values())} to {max(counts.values())}" if len(set(counts.values())) > 1 else counts[arms[0]]
+        caption = f"Final evaluation: the mean over {many} seeds, below it the 95 % bootstrap interval."
     parts = [table(head, [row(arm) for arm in arms], label="Final figures by arm", caption=caption)]
     if len(names) > 1 + _FIRST_FIGURES:
         rows = [
@@ -112,7 +112,6 @@ def settings(material: Material, arms: list[str], study: Study | None) -> Markup
     paths = list(dict.fromkeys(path for flat in by_arm.values() for path in flat))
     base = defaults or next(iter(by_arm.values()), {})
     changed = [path for path in paths if any(flat.get(path) != base.get(path) for flat in by_arm.values())]
-    first = "default" if defaults else None
 
     def row(path: str) -> Markup:
         cells = [
@@ -132,19 +131,14 @@ def settings(material: Material, arms: list[str], study: Study | None) -> Markup
     if overrides:
         given = ", ".join(f"{path} = {_value(value)}" for path, value in overrides.items())
         parts.append(element("p", "Given on the command line: ", element("code", given), "."))
+    head = ["Setting", *(["default"] if defaults else []), *(name(arm) for arm in by_arm)]
     if changed:
         said = "What differs from the defaults." if defaults else "What differs between the arms."
-        head = ["Setting", *([first] if first else []), *(name(arm) for arm in by_arm)]
         parts.append(table(head, [row(path) for path in changed], label="Changed settings", caption=said))
     else:
         parts.append(element("p", "Every setting has its default." if defaults else "All arms have the same settings."))
-    for arm, flat in by_arm.items():
-        items = [element("li", element("span", name(path)), element("span", _value(flat[path]))) for path in flat]
-        parts.append(
-            element(
-                "details", element("summary", f"All {len(flat)} settings of {arm}"), element("ul", items, class_="set")
-            )
-        )
+    whole = table(head, [row(path) for path in paths], label="All settings")
+    parts.append(element("details", element("summary", f"All {len(paths)} settings"), whole))
     return element("section", parts, aria_labelledby="configuration")
 
 
@@ -157,17 +151,10 @@ def _defaults(study: Study | None) -> tuple[Mapping[str, Any], Mapping[str, str]
     return flat, {path: field.help for path, field in known.items()}
 
 
-def cost(material: Material) -> Markup:
-    """What each run took."""
-    columns: list[tuple[str, Callable[[Run], str]]] = [
-        ("wall time", lambda run: numbers.duration(_number(run, "wall_seconds"))),
-        ("of it compiling", lambda run: numbers.duration(_number(run, "compile_seconds"))),
-        ("updates/s", lambda run: numbers.rate(_number(run, "updates_per_second"))),
-        ("work/s", _work),
-        ("peak memory", lambda run: numbers.size(_number(run, "peak_memory_bytes"))),
-        ("on the device", lambda run: numbers.size(_number(run, "peak_device_memory_bytes"))),
-    ]
-    columns = [(title, read) for title, read in columns if any(read(run) != "–" for run in material.runs)]
+def cost(material: Material, arms: list[str]) -> Markup:
+    """What each run took; with many runs first each arm in sum."""
+    runs = material.runs
+    shown = [column for column in _COSTS if any(math.isfinite(column.read(run)) for run in runs)]
     rows = [
         element(
             "tr",
@@ -176,19 +163,75 @@ def cost(material: Material) -> Markup:
             ),
             element("td", "finished" if run.finished else "not finished"),
             element("td", str(run.about.get("device", "–")), class_="long"),
-            [element("td", read(run), class_="n") for _, read in columns],
+            [element("td", column.write(column.read(run)), class_="n") for column in shown],
         )
-        for run in material.runs
+        for run in runs
     ]
-    total = math.fsum(wall for run in material.runs if math.isfinite(wall := _number(run, "wall_seconds")))
-    head = ["Run", "state", "device", *(title for title, _ in columns)]
-    return element(
-        "section",
-        element("h2", "Cost", id="cost"),
-        element("p", f"{len(material.runs)} runs, {numbers.duration(total)} of wall time in all."),
-        table(head, rows, label="Cost of every run", numeric=3),
-        aria_labelledby="cost",
+    head = ["Run", "state", "device", *(column.title for column in shown)]
+    each = table(head, rows, label="Cost of every run", numeric=3)
+    total = math.fsum(wall for run in runs if math.isfinite(wall := _wall(run)))
+    units = sorted(
+        {str(work.get("unit", "")) for run in runs if isinstance(work := run.about.get("work_per_second"), dict)}
     )
+    words = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {numbers.duration(total)} of wall time in all."
+    if units:
+        words += f" Work is counted in {' or '.join(units)}."
+    parts: list[Any] = [element("h2", "Cost", id="cost"), element("p", words)]
+    if len(runs) > _MANY_RUNS:
+        parts.append(_cost_by_arm(material, arms, shown))
+        parts.append(element("details", element("summary", f"Each of the {len(runs)} runs"), each))
+    else:
+        parts.append(each)
+    return element("section", parts, aria_labelledby="cost")
+
+
+class _Cost(NamedTuple):
+    """A column of the cost table: how to read it from a run, to write it, and to put the runs of an arm together."""
+
+    title: str
+    read: Callable[[Run], float]
+    write: Callable[[float], str]
+    together: Callable[[list[float]], float]
+    how: str
+
+
+def _recorded(key: str) -> Callable[[Run], float]:
+    return lambda run: numbers.real(run.about.get(key))
+
+
+def _work(run: Run) -> float:
+    work = run.about.get("work_per_second")
+    return numbers.real(work.get("value")) if isinstance(work, dict) else math.nan
+
+
+_wall = _recorded("wall_seconds")
+_MANY_RUNS = 8
+_COSTS = (
+    _Cost("wall time", _wall, numbers.duration, math.fsum, "sum"),
+    _Cost("of it compiling", _recorded("compile_seconds"), numbers.duration, math.fsum, "sum"),
+    _Cost("updates/s", _recorded("updates_per_second"), numbers.rate, statistics.median, "median"),
+    _Cost("work/s", _work, numbers.rate, statistics.median, "median"),
+    _Cost("peak memory", _recorded("peak_memory_bytes"), numbers.size, max, "largest"),
+    _Cost("on the device", _recorded("peak_device_memory_bytes"), numbers.size, max, "largest"),
+)
+
+
+def _cost_by_arm(material: Material, arms: list[str], columns: list[_Cost]) -> Markup:
+    rows = []
+    for arm in arms:
+        runs = [run for run in material.runs if run.arm == arm]
+        devices = sorted({str(run.about["device"]) for run in runs if "device" in run.about})
+        cells = []
+        for column in columns:
+            known = [value for run in runs if math.isfinite(value := column.read(run))]
+            cells.append(element("td", column.write(column.together(known)) if known else "–", class_="n"))
+        count = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+        unfinished = sum(not run.finished for run in runs)
+        state = f"{count}, {unfinished} not finished" if unfinished else count
+        words = [element("td", state), element("td", " · ".join(devices) or "–", class_="long")]
+        rows.append(element("tr", element("th", name(arm), scope="row"), words, cells))
+    titles = [Markup(element("span", column.title) + element("small", column.how)) for column in columns]
+    return table(["Arm", "runs", "device", *titles], rows, label="Cost of every arm", numeric=3)
 
 
 def versions(material: Material) -> Markup:
@@ -206,18 +249,6 @@ def versions(material: Material) -> Markup:
         ]
         parts.append(element("ul", items, class_="set") if items else element("p", "Not recorded."))
     return element("section", parts, aria_labelledby="versions")
-
-
-def _number(run: Run, key: str) -> float:
-    return numbers.real(run.about.get(key))
-
-
-def _work(run: Run) -> str:
-    work = run.about.get("work_per_second")
-    if not isinstance(work, dict):
-        return "–"
-    value = numbers.rate(numbers.real(work.get("value")))
-    return value if value == "–" else f"{value} {work.get('unit', '')}".strip()
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
