@@ -1,0 +1,52 @@
+# Every target makes what it needs: Python 3.11+ and make are all that is assumed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# -c pins every version; PIP_ARGS is for people behind a mirror.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+
+.PHONY: demo test test-all lint bench docs clean help
+
+help:
+	@echo "make demo      install the base, train ACCEL on the quick preset, write a report to open"
+	@echo "make test      install everything, lint, check types and imports, run the tests"
+	@echo "make test-all  the same with the learning checks and kill tests (an hour)"
+	@echo "make lint      ruff, pyright, import contracts"
+	@echo "make bench     compare with the peers (one environment each under benchmarks/.envs)"
+	@echo "make docs      build the documentation into site/"
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[all,dev]'
+	@touch $@ $(VENV)/.base
+
+demo: $(VENV)/.base
+	$(BIN)/tutelage run minimax/accel --preset quick --seed 0 --out runs/demo
+	$(BIN)/tutelage report runs/demo
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+test: lint
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+
+test-all: lint
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/minimax.py
+
+docs: $(VENV)/.dev
+	$(PIP) -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) .cache site build dist

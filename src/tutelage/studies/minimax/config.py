@@ -1,0 +1,68 @@
+"""Every number of the study. Defaults are the published DR settings at 13×13 (minimax 0.2.0, configs/maze/dr.json)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tutelage.curricula.config import TeacherConfig
+from tutelage.envs.classic.config import ClassicConfig
+from tutelage.envs.config import MazeConfig
+from tutelage.lab.schedule import Schedule
+from tutelage.lab.settings import part, setting
+from tutelage.nn.config import NetworkConfig
+from tutelage.rl.config import PPOConfig
+
+DOMAINS = ("maze", "cartpole", "pendulum", "acrobot")
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How much experience one cycle gathers."""
+
+    num_tasks: int = setting(
+        32, "N: levels proposed, and environments run, in parallel for each student.", interval="[1, inf)",
+        source="minimax",
+    )
+    num_copies: int = setting(1, "E: independent rollouts of each level, merged in its score.", interval="[1, inf)",
+                              source="minimax")
+    num_steps: int = setting(256, "T: steps of one rollout.", interval="[1, inf)", unit="steps", source="minimax")
+    num_students: int = setting(1, "A: students trained side by side (PAIRED needs 2).", interval="[1, inf)",
+                                source="minimax")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Zero-shot evaluation on levels that nobody trained on."""
+
+    num_held_out: int = setting(256, "Held-out random levels of the training distribution.", interval="[1, inf)",
+                                unit="levels")
+    suite: str = setting(
+        "all", "Mazes of the out-of-distribution suite: 'all', 'fixed' (text maps only), 'none'.",
+        choices=("all", "fixed", "none"),
+    )
+    num_episodes: int = setting(10, "Episodes on each maze of the suite.", interval="[1, inf)", unit="episodes",
+                                source="minimax: 10 in training, 100 at the end")
+    robust_levels: int = setting(
+        1024, "Fresh random solvable levels behind the robustness curve; 0: none.", interval="[0, inf)", unit="levels",
+        source="SFL: 10 000",
+    )
+    robust_alpha: float = setting(0.1, "Share of worst levels in CVaR.", interval="(0, 1]", source="SFL")
+    robust_episodes: int = setting(
+        4, "Episodes on each level, once to choose the worst levels and once more to measure.", interval="[1, inf)",
+        unit="episodes",
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """Unsupervised environment design: a teacher, its students, their world."""
+
+    domain: str = setting("maze", "The world.", choices=DOMAINS)
+    maze: MazeConfig = part(MazeConfig)
+    classic: ClassicConfig = part(ClassicConfig)
+    network: NetworkConfig = part(NetworkConfig)
+    ppo: PPOConfig = part(PPOConfig)
+    teacher: TeacherConfig = part(TeacherConfig)
+    rollout: RolloutConfig = part(RolloutConfig)
+    evaluation: EvaluationConfig = part(EvaluationConfig)
+    schedule: Schedule = part(Schedule)
