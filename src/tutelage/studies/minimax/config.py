@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tutelage.curricula.config import TeacherConfig
-from tutelage.envs.classic.config import ClassicConfig
+from tutelage.envs.classic.config import AcrobotConfig, CartPoleConfig, PendulumConfig
 from tutelage.envs.config import MazeConfig
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting
@@ -59,7 +59,16 @@ class Config:
 
     domain: str = setting("maze", "The world.", choices=DOMAINS)
     maze: MazeConfig = part(MazeConfig)
-    classic: ClassicConfig = part(ClassicConfig)
+    cartpole: CartPoleConfig = part(CartPoleConfig)
+    pendulum: PendulumConfig = part(PendulumConfig)
+    acrobot: AcrobotConfig = part(AcrobotConfig)
+    num_training_walls: int = setting(
+        -1,
+        "Walls of the random mazes that the teacher draws; -1: as many as maze.num_walls (ACCEL starts from 0).",
+        interval="[-1, inf)",
+        unit="cells",
+        source="minimax accel.json",
+    )
     network: NetworkConfig = part(NetworkConfig)
     ppo: PPOConfig = part(PPOConfig)
     teacher: TeacherConfig = part(TeacherConfig)

@@ -1,0 +1,130 @@
+"""minimax: efficient baselines for autocurricula in JAX.
+
+The composition of one paper and its relatives. `study.map` says where each of their equations lives.
+
+Deviations from the publication, each on purpose:
+- the buffer keeps the *running* maximum return of a level (the paper's code keeps the last rollout's);
+- the largest return of a level starts at −∞ over completed episodes, not at 0;
+- easy/hard editing indexes the batch, not the buffer; populations of replay students work;
+- an update is one gradient step; the cycles without one that robust replay needs run inside it
+  (docs/decisions/0002-one-update-is-one-gradient-step.md);
+- sequential ACCEL rolls out the edited levels in a cycle of their own after a replayed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tutelage.curricula import config as curricula_config
+from tutelage.envs import config as envs_config
+from tutelage.lab.errors import BadInput
+from tutelage.lab.program import Program, State
+from tutelage.lab.study import Exhibit, Paper, Study
+from tutelage.studies.minimax.arms import ARMS, PRESETS
+from tutelage.studies.minimax.claims import CLAIMS, PUBLISHED
+from tutelage.studies.minimax.config import Config
+
+
+def check(config: Config) -> list[str]:
+    """Refuse what no single field shows; return warnings, one line each.
+
+    Raises:
+        BadInput: one line naming the field, its value and what is allowed.
+    """
+    in_maze = config.domain == "maze"
+    rollout, teacher, ppo = config.rollout, config.teacher, config.ppo
+    if in_maze:
+        envs_config.check(config.maze)
+        if config.num_training_walls >= 0:
+            room = config.maze.height * config.maze.width - 2
+            if config.num_training_walls >= room:
+                raise BadInput(
+                    f"num_training_walls = {config.num_training_walls} leaves no room for agent and goal in "
+                    f"{config.maze.height}×{config.maze.width} cells; allowed is less than {room}"
+                )
+    curricula_config.check(
+        teacher,
+        num_tasks=rollout.num_tasks,
+        num_students=rollout.num_students,
+        num_value_heads=config.network.num_value_heads,
+        can_solve=in_maze,
+    )
+    if not in_maze and teacher.kind in ("paired", "population_paired", "minimax"):
+        raise BadInput(f"teacher.kind = {teacher.kind!r} needs a world with an editor: domain = 'maze'")
+    if not in_maze and (teacher.kind == "sfl" or teacher.replay.score == "learnability"):
+        raise BadInput(f"domain = {config.domain!r} has no notion of solving a level, which learnability needs: 'maze'")
+    rows = rollout.num_tasks * rollout.num_copies
+    if rows % ppo.num_minibatches != 0:
+        raise BadInput(
+            f"ppo.num_minibatches = {ppo.num_minibatches} does not divide the {rows} environments of a rollout"
+        )
+    horizon = config.maze.max_steps if in_maze else getattr(config, config.domain).horizon
+    if rollout.num_steps < horizon:
+        return [
+            f"rollout.num_steps = {rollout.num_steps} is shorter than an episode may last ({horizon}): levels that are "
+            "never completed have no score and never enter a buffer"
+        ]
+    return []
+
+
+def build(config: Config, seeds: Sequence[int]) -> Program:
+    """The compiled system (imports JAX)."""
+    from tutelage.studies.minimax.build import build
+
+    return build(config, seeds)
+
+
+def exhibits(config: Config, program: Program, state: State) -> list[Exhibit]:
+    """Galleries, lineage, robustness curve and the agent's walks, from the final state."""
+    from tutelage.studies.minimax.exhibits import exhibits
+
+    return exhibits(config, program, state)
+
+
+def work(config: Config) -> tuple[str, float]:
+    """Steps that the students learn from in one update; cycles without a gradient are not counted."""
+    rollout = config.rollout
+    return "learning steps", float(rollout.num_tasks * rollout.num_copies * rollout.num_steps * rollout.num_students)
+
+
+study = Study(
+    name="minimax",
+    paper=Paper(
+        "minimax: Efficient Baselines for Autocurricula in JAX",
+        "Jiang, Dennis, Grefenstette, Rocktäschel",
+        2023,
+        "2311.12716",
+    ),
+    summary="A teacher chooses the mazes in which a student learns, so that it solves mazes nobody trained it on.",
+    config=Config,
+    arms=ARMS,
+    presets=PRESETS,
+    claims=CLAIMS,
+    published=PUBLISHED,
+    map={
+        "AMaze: dynamics and observation": "tutelage.envs.maze.dynamics:make_maze",
+        "Random levels": "tutelage.envs.maze.generator:random_level",
+        "Mutation of levels (ACCEL)": "tutelage.envs.maze.mutation:mutate",
+        "Exact solver": "tutelage.envs.maze.solver:solve",
+        "Teacher's world (PAIRED)": "tutelage.envs.maze.editor:make_editor",
+        "One cycle; one update": "tutelage.curricula.ued:UED",
+        "Scores: MaxMC, PVL, L1, learnability, true regret": "tutelage.curricula.scores:outcomes",
+        "Replay distribution P = (1-rho) P_S + rho P_C": "tutelage.curricula.replay:weights",
+        "Insertion, replacement, deduplication": "tutelage.curricula.replay:insert",
+        "PLR, PLR⊥, parallel PLR": "tutelage.curricula.plr:plr",
+        "ACCEL, parallel ACCEL": "tutelage.curricula.accel:accel",
+        "Domain randomisation": "tutelage.curricula.domain_randomization:domain_randomization",
+        "PAIRED, population PAIRED, minimax adversary": "tutelage.curricula.paired:paired",
+        "SFL": "tutelage.curricula.sfl:sfl",
+        "Student": "tutelage.nn.actor_critic:ActorCritic",
+        "GAE": "tutelage.rl.returns:gae",
+        "PPO loss": "tutelage.rl.ppo:loss",
+        "Robustness: CVaR of solved rates": "tutelage.curricula.zero_shot:worst_case_rate",
+    },
+    check=check,
+    build=build,
+    work=work,
+    exhibits=exhibits,
+    headline="suite_solved",
+    main_arm="accel",
+)
