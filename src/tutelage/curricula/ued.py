@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from tutelage.backends.jax_program import Last, Metric, Sometimes
 from tutelage.curricula.scores import outcomes
 from tutelage.curricula.teacher import Outcomes, Teacher, TeacherState
 from tutelage.envs.environment import Environment, Task
@@ -110,7 +111,7 @@ class UED:
             teacher = self.each(self.teacher.init, jax.random.split(k_teacher, self.num_students))
         return UEDState(learners, teacher, k_run, jnp.int32(0), jnp.int32(0))
 
-    def update(self, state: UEDState) -> tuple[UEDState, dict[str, Array]]:
+    def update(self, state: UEDState) -> tuple[UEDState, dict[str, Metric]]:
         """Cycles until one is to be learnt from, then one PPO step of every student on it."""
         if self.teacher.always_learns:
             state, cycle = self.cycle(state)
@@ -150,7 +151,7 @@ class UED:
             ),
         )
 
-    def learn(self, state: UEDState, cycle: Cycle) -> tuple[UEDState, dict[str, Array]]:
+    def learn(self, state: UEDState, cycle: Cycle) -> tuple[UEDState, dict[str, Metric]]:
         """One PPO step of every student on its rows of the cycle."""
         key, k_learn = jax.random.split(state.key)
         learners, losses = self.each(
@@ -238,13 +239,13 @@ class UED:
         keys = jax.random.split(key, self.num_students)
         return self.each(of_one, teacher, keys, tasks, tickets, outcome)
 
-    def _metrics(self, state: UEDState, cycle: Cycle, losses: dict[str, Array]) -> dict[str, Array]:
+    def _metrics(self, state: UEDState, cycle: Cycle, losses: dict[str, Array]) -> dict[str, Metric]:
         """Floats for the record; means over students. Levels are described by those that were learnt from."""
         seen = cycle.outcomes
         metrics = {
-            "cycles": state.cycles.astype(jnp.float32),
-            "return": masked_mean(seen.mean_return, seen.completed > 0),
-            "success_rate": masked_mean(seen.success_rate, seen.completed > 0),
+            "cycles": Last(state.cycles.astype(jnp.float32)),
+            "return": Sometimes(masked_mean(seen.mean_return, seen.completed > 0)),
+            "success_rate": Sometimes(masked_mean(seen.success_rate, seen.completed > 0)),
             **{f"ppo/{name}": value.mean() for name, value in losses.items()},
             **{f"teacher/{name}": value.mean() for name, value in cycle.teaching.items()},
         }
@@ -254,7 +255,9 @@ class UED:
             solvable = measured.get("solvable", jnp.ones(jax.tree.leaves(levels)[0].shape[0]))
             for name, value in measured.items():
                 # An unsolvable level has no shortest path: what describes levels is a mean over solvable ones.
-                metrics[f"level/{name}"] = value.mean() if name == "solvable" else masked_mean(value, solvable > 0)
+                metrics[f"level/{name}"] = (
+                    value.mean() if name == "solvable" else Sometimes(masked_mean(value, solvable > 0))
+                )
         return metrics
 
 

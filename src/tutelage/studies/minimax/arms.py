@@ -142,7 +142,7 @@ PAPER = {
     "schedule.num_updates": 30_000,
     "schedule.log_every": 100,
     "schedule.evaluate_every": 100,
-    "evaluation.num_episodes": 100,
+    "evaluation.suite": "all",
     "evaluation.robust_levels": 10_000,
 }
 

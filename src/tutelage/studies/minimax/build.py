@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from tutelage.backends.jax_program import jax_program
+from tutelage.backends.jax_program import Evaluate, jax_program
 from tutelage.curricula.accel import accel
 from tutelage.curricula.domain_randomization import domain_randomization
 from tutelage.curricula.paired import paired
@@ -20,9 +20,11 @@ from tutelage.curricula.teacher import Teacher
 from tutelage.curricula.ued import UED, UEDState
 from tutelage.curricula.zero_shot import robustness, solved_rates, worst_case_rate
 from tutelage.envs import maze
-from tutelage.envs.classic import acrobot, cartpole, pendulum
+from tutelage.envs.classic.acrobot import make_acrobot
+from tutelage.envs.classic.cartpole import make_cartpole
+from tutelage.envs.classic.pendulum import make_pendulum
 from tutelage.envs.config import EditorConfig
-from tutelage.envs.environment import Environment, Task
+from tutelage.envs.environment import Environment
 from tutelage.lab.program import Program
 from tutelage.nn import encoders
 from tutelage.nn.actor_critic import ActorCritic, actor_critic
@@ -32,19 +34,19 @@ from tutelage.studies.minimax.config import Config
 
 HELD_OUT_KEY = 2311_12716
 """Seed of the held-out levels: the same for every arm and seed, and never used for training."""
-SUITE_SIZE = 19
-"""All mazes of the suite but the 101×101 one are embedded in a map of this side."""
+SUITE_SIDE = 19
+"""Mazes of the suite up to this side share one map and one program; beyond the border is wall anyway."""
 
 
 def environment(config: Config) -> Environment:
     """The students' world, whose random tasks are what the teacher draws."""
     match config.domain:
         case "cartpole":
-            return cartpole(config.cartpole)
+            return make_cartpole(config.cartpole)
         case "pendulum":
-            return pendulum(config.pendulum)
+            return make_pendulum(config.pendulum)
         case "acrobot":
-            return acrobot(config.acrobot)
+            return make_acrobot(config.acrobot)
     walls = config.num_training_walls
     training = config.maze if walls < 0 else dataclasses.replace(config.maze, num_walls=walls)
     return maze.make_maze(training)
@@ -121,30 +123,60 @@ def evaluated_students(config: Config) -> int:
     return 1 if config.teacher.kind == "paired" else config.rollout.num_students
 
 
-def suite_tasks(config: Config) -> tuple[list[str], Task]:
-    """Names of M mazes, and their levels with leading axis M·E: E copies of a fixed maze, E draws of a procedural."""
-    names = maze.FIXED if config.evaluation.suite == "fixed" else maze.FIXED + maze.PROCEDURAL
+class Suite(NamedTuple):
+    """Test mazes of one map size as one batch.
+
+    Attributes:
+        names: the M mazes.
+        levels: leading axis M·E: E copies of a fixed maze, E draws of a procedural one.
+        env: a world of that size and horizon.
+    """
+
+    names: tuple[str, ...]
+    levels: maze.Level
+    env: Environment
+
+
+def suites(config: Config) -> list[Suite]:
+    """The mazes of the suite in batches: all of ordinary size embedded in one map, the largest one by itself."""
+    choice = config.evaluation.suite
+    sources = {
+        name: source
+        for name, source in maze.suite().items()
+        if choice == "all"
+        or (choice == "standard" and source.height <= SUITE_SIDE)
+        or (choice == "fixed" and source.fixed)
+    }
+    batches = []
+    for is_large in (False, True):
+        chosen = {name: source for name, source in sources.items() if (source.height > SUITE_SIDE) == is_large}
+        if chosen:
+            batches.append(_suite(config, chosen))
+    return batches
+
+
+def _suite(config: Config, sources: dict[str, maze.LevelSource]) -> Suite:
+    side = max(max(source.height, source.width) for source in sources.values())
     number = config.evaluation.num_episodes
-    keys = jax.random.split(jax.random.key(HELD_OUT_KEY), (len(names), number))
-    levels = [
-        maze.pad(maze.suite_level(name, key), SUITE_SIZE, SUITE_SIZE)
-        for name, row in zip(names, keys, strict=True)
-        for key in row
+    keys = jax.random.split(jax.random.key(HELD_OUT_KEY), (len(sources), number))
+    # A fixed maze plays E times, a procedural one is drawn E times, always the same ones.
+    parts = [
+        jax.vmap(lambda key, source=source: maze.pad(source.sample(key), side, side))(row)
+        for source, row in zip(sources.values(), keys, strict=True)
     ]
-    return list(names), maze.stack(levels)
+    levels = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    horizon = max(source.max_steps for source in sources.values())
+    world = dataclasses.replace(config.maze, height=side, width=side, max_steps=horizon)
+    return Suite(tuple(sources), levels, maze.make_maze(world))
 
 
-def evaluator(config: Config) -> Any:
-    """`(state, key) -> figures`: held-out levels, the suite, and the worst of many random levels."""
+def evaluator(config: Config, *, final: bool) -> Evaluate:
+    """`(state, key) -> figures`: held-out levels and the suite; at the end also the worst of many random levels."""
     env = environment(dataclasses.replace(config, num_training_walls=-1))
     chosen = config.evaluation
     held_out = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(HELD_OUT_KEY), chosen.num_held_out))
     in_maze = config.domain == "maze"
-    names, levels = suite_tasks(config) if in_maze and chosen.suite != "none" else ([], None)
-    suite_maze = dataclasses.replace(config.maze, height=SUITE_SIZE, width=SUITE_SIZE)
-    if levels is not None:
-        suite_maze = dataclasses.replace(suite_maze, max_steps=int(levels.max_steps.max()))
-    suite_env = maze.make_maze(suite_maze)
+    batches = suites(config) if in_maze else []
 
     def figures(net: ActorCritic, key: Key[Array, ""]) -> dict[str, Array]:
         k_held, k_suite, k_robust = jax.random.split(key, 3)
@@ -152,11 +184,13 @@ def evaluator(config: Config) -> Any:
         found = {"held_out_return": result.returns.mean()}
         if in_maze:
             found["held_out_solved"] = (result.returns > 0).mean(dtype=jnp.float32)
-        if names:
-            rates = solved_rates(k_suite, net, suite_env, levels, 1).reshape(len(names), -1).mean(axis=1)
-            found["suite_solved"] = rates.mean()
-            found |= {f"solved/{name}": rate for name, rate in zip(names, rates, strict=True)}
-        if in_maze and chosen.robust_levels > 0:
+        solved = {}
+        for batch, k in zip(batches, jax.random.split(k_suite, len(batches)), strict=True):
+            rates = solved_rates(k, net, batch.env, batch.levels, 1).reshape(len(batch.names), -1).mean(axis=1)
+            solved |= {f"solved/{name}": rate for name, rate in zip(batch.names, rates, strict=True)}
+        if solved:
+            found |= {"suite_solved": jnp.stack(list(solved.values())).mean(), **solved}
+        if final and in_maze and chosen.robust_levels > 0:
             robust = robustness(k_robust, net, env, chosen.robust_levels, chosen.robust_episodes)
             found["robust_mean"] = robust.measured.mean()
             found["robust_cvar"] = worst_case_rate(robust, chosen.robust_alpha)
@@ -167,8 +201,7 @@ def evaluator(config: Config) -> Any:
         nets = jax.tree.map(lambda leaf: leaf[:number], state.learners.net)
         if number == 1:
             return figures(jax.tree.map(lambda leaf: leaf[0], nets), key)
-        keys = jax.random.split(key, number)
-        return jax.tree.map(jnp.mean, jax.lax.map(lambda row: figures(*row), (nets, keys)))
+        return jax.tree.map(jnp.mean, jax.lax.map(lambda row: figures(*row), (nets, jax.random.split(key, number))))
 
     return evaluate_all
 
@@ -176,4 +209,6 @@ def evaluator(config: Config) -> Any:
 def build(config: Config, seeds: Sequence[int]) -> Program:
     """The compiled system for these seeds."""
     ued = system(config)
-    return jax_program(ued.init, ued.update, evaluator(config), seeds=seeds)
+    return jax_program(
+        ued.init, ued.update, evaluator(config, final=False), final=evaluator(config, final=True), seeds=seeds
+    )

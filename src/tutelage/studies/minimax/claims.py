@@ -84,7 +84,9 @@ CLAIMS = (
 
 PUBLISHED = (
     Published(
-        "Wall-time speed-up over the PyTorch reference implementations, at equal batch", "> 120×", f"{MINIMAX}, abstract"
+        "Wall-time speed-up over the PyTorch reference implementations, at equal batch",
+        "> 120×",
+        f"{MINIMAX}, abstract",
     ),
     Published(
         "Wall time of a full training run", "more than 100 hours before, under 3 hours on one GPU", f"{MINIMAX}, README"

@@ -20,35 +20,52 @@ class RolloutConfig:
     """How much experience one cycle gathers."""
 
     num_tasks: int = setting(
-        32, "N: levels proposed, and environments run, in parallel for each student.", interval="[1, inf)",
+        32,
+        "N: levels proposed, and environments run, in parallel for each student.",
+        interval="[1, inf)",
         source="minimax",
     )
-    num_copies: int = setting(1, "E: independent rollouts of each level, merged in its score.", interval="[1, inf)",
-                              source="minimax")
+    num_copies: int = setting(
+        1, "E: independent rollouts of each level, merged in its score.", interval="[1, inf)", source="minimax"
+    )
     num_steps: int = setting(256, "T: steps of one rollout.", interval="[1, inf)", unit="steps", source="minimax")
-    num_students: int = setting(1, "A: students trained side by side (PAIRED needs 2).", interval="[1, inf)",
-                                source="minimax")
+    num_students: int = setting(
+        1, "A: students trained side by side (PAIRED needs 2).", interval="[1, inf)", source="minimax"
+    )
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """Zero-shot evaluation on levels that nobody trained on."""
 
-    num_held_out: int = setting(256, "Held-out random levels of the training distribution.", interval="[1, inf)",
-                                unit="levels")
-    suite: str = setting(
-        "all", "Mazes of the out-of-distribution suite: 'all', 'fixed' (text maps only), 'none'.",
-        choices=("all", "fixed", "none"),
+    num_held_out: int = setting(
+        256, "Held-out random levels of the training distribution.", interval="[1, inf)", unit="levels"
     )
-    num_episodes: int = setting(10, "Episodes on each maze of the suite.", interval="[1, inf)", unit="episodes",
-                                source="minimax: 10 in training, 100 at the end")
+    suite: str = setting(
+        "standard",
+        "Mazes of the out-of-distribution suite: 'fixed' (text maps), 'standard' (and procedural ones up to 19×19), "
+        "'all' (and the 101×101 one), 'none'.",
+        choices=("fixed", "standard", "all", "none"),
+    )
+    num_episodes: int = setting(
+        10,
+        "Episodes on each maze of the suite.",
+        interval="[1, inf)",
+        unit="episodes",
+        source="minimax: 10 in training, 100 at the end",
+    )
     robust_levels: int = setting(
-        1024, "Fresh random solvable levels behind the robustness curve; 0: none.", interval="[0, inf)", unit="levels",
+        1024,
+        "Fresh random solvable levels behind the robustness curve; 0: none.",
+        interval="[0, inf)",
+        unit="levels",
         source="SFL: 10 000",
     )
     robust_alpha: float = setting(0.1, "Share of worst levels in CVaR.", interval="(0, 1]", source="SFL")
     robust_episodes: int = setting(
-        4, "Episodes on each level, once to choose the worst levels and once more to measure.", interval="[1, inf)",
+        4,
+        "Episodes on each level, once to choose the worst levels and once more to measure.",
+        interval="[1, inf)",
         unit="episodes",
     )
 
