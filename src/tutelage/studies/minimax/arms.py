@@ -126,6 +126,7 @@ QUICK = {
     "teacher.sfl.batch_size": 256,
     "teacher.sfl.rollout_steps": 256,
     "teacher.sfl.keep": 128,
+    "evaluation.final_episodes": 20,
     "evaluation.robust_levels": 512,
     "schedule.num_updates": 500,
     "schedule.log_every": 10,

@@ -137,7 +137,7 @@ class Suite(NamedTuple):
     env: Environment
 
 
-def suites(config: Config) -> list[Suite]:
+def suites(config: Config, num_episodes: int) -> list[Suite]:
     """The mazes of the suite in batches: all of ordinary size embedded in one map, the largest one by itself."""
     choice = config.evaluation.suite
     sources = {
@@ -151,14 +151,13 @@ def suites(config: Config) -> list[Suite]:
     for is_large in (False, True):
         chosen = {name: source for name, source in sources.items() if (source.height > SUITE_SIDE) == is_large}
         if chosen:
-            batches.append(_suite(config, chosen))
+            batches.append(_suite(config, chosen, num_episodes))
     return batches
 
 
-def _suite(config: Config, sources: dict[str, maze.LevelSource]) -> Suite:
+def _suite(config: Config, sources: dict[str, maze.LevelSource], num_episodes: int) -> Suite:
     side = max(max(source.height, source.width) for source in sources.values())
-    number = config.evaluation.num_episodes
-    keys = jax.random.split(jax.random.key(HELD_OUT_KEY), (len(sources), number))
+    keys = jax.random.split(jax.random.key(HELD_OUT_KEY), (len(sources), num_episodes))
     # A fixed maze plays E times, a procedural one is drawn E times, always the same ones.
     parts = [
         jax.vmap(lambda key, source=source: maze.pad(source.sample(key), side, side))(row)
@@ -176,7 +175,7 @@ def evaluator(config: Config, *, final: bool) -> Evaluate:
     chosen = config.evaluation
     held_out = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(HELD_OUT_KEY), chosen.num_held_out))
     in_maze = config.domain == "maze"
-    batches = suites(config) if in_maze else []
+    batches = suites(config, chosen.final_episodes if final else chosen.num_episodes) if in_maze else []
 
     def figures(net: ActorCritic, key: Key[Array, ""]) -> dict[str, Array]:
         k_held, k_suite, k_robust = jax.random.split(key, 3)

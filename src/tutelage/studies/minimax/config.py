@@ -48,11 +48,10 @@ class EvaluationConfig:
         choices=("fixed", "standard", "all", "none"),
     )
     num_episodes: int = setting(
-        10,
-        "Episodes on each maze of the suite.",
-        interval="[1, inf)",
-        unit="episodes",
-        source="minimax: 10 in training, 100 at the end",
+        10, "Episodes on each maze of the suite while training.", interval="[1, inf)", unit="episodes", source="minimax"
+    )
+    final_episodes: int = setting(
+        100, "Episodes on each maze of the suite at the end.", interval="[1, inf)", unit="episodes", source="minimax"
     )
     robust_levels: int = setting(
         1024,
