@@ -113,7 +113,7 @@ study = Study(
         "Insertion, replacement, deduplication": "tutelage.curricula.replay:insert",
         "PLR, PLR⊥, parallel PLR": "tutelage.curricula.plr:plr",
         "ACCEL, parallel ACCEL": "tutelage.curricula.accel:accel",
-        "Domain randomisation": "tutelage.curricula.domain_randomization:domain_randomization",
+        "Domain randomisation": "tutelage.curricula.domain_randomization:dr",
         "PAIRED, population PAIRED, minimax adversary": "tutelage.curricula.paired:paired",
         "SFL": "tutelage.curricula.sfl:sfl",
         "Student": "tutelage.nn.actor_critic:ActorCritic",

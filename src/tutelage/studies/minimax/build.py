@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 
 from tutelage.backends.jax_program import Evaluate, jax_program
 from tutelage.curricula.accel import accel
-from tutelage.curricula.domain_randomization import domain_randomization
+from tutelage.curricula.domain_randomization import dr
 from tutelage.curricula.paired import paired
 from tutelage.curricula.plr import plr
 from tutelage.curricula.sfl import sfl
@@ -72,7 +72,7 @@ def teacher(config: Config, env: Environment) -> Teacher:
     number, choice = config.rollout.num_tasks, config.teacher
     match choice.kind:
         case "dr":
-            return domain_randomization(env, number)
+            return dr(env, number)
         case "plr":
             return plr(choice.replay, env, number)
         case "accel":
