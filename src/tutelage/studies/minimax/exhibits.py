@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,8 +19,8 @@ from tutelage.envs.maze.solver import shortest_path
 from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.nn.actor_critic import ActorCritic
-from tutelage.rl.evaluation import record
-from tutelage.studies.minimax.build import Suite, suites
+from tutelage.rl.evaluation import Episode, record
+from tutelage.studies.minimax.build import suites
 from tutelage.studies.minimax.config import Config
 
 WALKS = ("Labyrinth", "SixteenRooms", "StandardMaze", "FourRooms", "PerfectMaze", "Crossing")
@@ -55,15 +56,18 @@ def walks(config: Config, net: ActorCritic, key: Key[Array, ""]) -> list[Exhibit
     """The student in mazes of the suite, as animations."""
     found = []
     for batch in suites(config, 1):
+        env = batch.env
+        play = jax.jit(lambda k, level, env=env: record(k, net, env, level))
         for index, name in enumerate(batch.names):
             if name in WALKS:
                 level = jax.tree.map(lambda leaf, index=index: leaf[index], batch.levels)
-                found.append(_walk(config, net, batch, name, level, jax.random.fold_in(key, index)))
+                found.append(_walk(config, play, name, level, jax.random.fold_in(key, index)))
     return found
 
 
-def _walk(config: Config, net: ActorCritic, batch: Suite, name: str, level: Any, key: Key[Array, ""]) -> Exhibit:
-    play = jax.jit(lambda k, level: record(k, net, batch.env, level))
+def _walk(
+    config: Config, play: Callable[[Array, maze.Level], Episode], name: str, level: maze.Level, key: Key[Array, ""]
+) -> Exhibit:
     episodes = [play(k, level) for k in jax.random.split(key, ATTEMPTS)]
     solved = [float(episode.reward.sum()) > 0 for episode in episodes]
     shown = episodes[solved.index(True) if any(solved) else 0]
