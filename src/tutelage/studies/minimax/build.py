@@ -158,22 +158,26 @@ def suites(config: Config, num_episodes: int) -> list[Suite]:
 def _suite(config: Config, sources: dict[str, maze.LevelSource], num_episodes: int) -> Suite:
     side = max(max(source.height, source.width) for source in sources.values())
     keys = jax.random.split(jax.random.key(HELD_OUT_KEY), (len(sources), num_episodes))
-    # A fixed maze plays E times, a procedural one is drawn E times, always the same ones.
-    parts = [
-        jax.vmap(lambda key, source=source: maze.pad(source.sample(key), side, side))(row)
-        for source, row in zip(sources.values(), keys, strict=True)
-    ]
-    levels = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+    @jax.jit
+    def draw(keys: Key[Array, "M E"]) -> maze.Level:
+        # A fixed maze plays E times, a procedural one is drawn E times, always the same ones.
+        parts = [
+            jax.vmap(lambda key, source=source: maze.pad(source.sample(key), side, side))(row)
+            for source, row in zip(sources.values(), keys, strict=True)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
     horizon = max(source.max_steps for source in sources.values())
     world = dataclasses.replace(config.maze, height=side, width=side, max_steps=horizon)
-    return Suite(tuple(sources), levels, maze.make_maze(world))
+    return Suite(tuple(sources), draw(keys), maze.make_maze(world))
 
 
 def evaluator(config: Config, *, final: bool) -> Evaluate:
     """`(state, key) -> figures`: held-out levels and the suite; at the end also the worst of many random levels."""
     env = environment(dataclasses.replace(config, num_training_walls=-1))
     chosen = config.evaluation
-    held_out = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(HELD_OUT_KEY), chosen.num_held_out))
+    held_out = jax.jit(jax.vmap(env.sample_task))(jax.random.split(jax.random.key(HELD_OUT_KEY), chosen.num_held_out))
     in_maze = config.domain == "maze"
     batches = suites(config, chosen.final_episodes if final else chosen.num_episodes) if in_maze else []
 
