@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from tutelage.backends.jax_program import Evaluate, jax_program
+from tutelage.backends.jax_cache import enable_compilation_cache
+from tutelage.backends.jax_program import jax_program
 from tutelage.curricula.accel import accel
 from tutelage.curricula.domain_randomization import dr
-from tutelage.curricula.paired import paired
+from tutelage.curricula.paired import OBJECTIVE_OF, paired
 from tutelage.curricula.plr import plr
 from tutelage.curricula.sfl import sfl
 from tutelage.curricula.teacher import Teacher
-from tutelage.curricula.ued import UED, UEDState
-from tutelage.curricula.zero_shot import robustness, solved_rates, worst_case_rate
+from tutelage.curricula.ued import UED
 from tutelage.envs import maze
 from tutelage.envs.classic.acrobot import make_acrobot
 from tutelage.envs.classic.cartpole import make_cartpole
 from tutelage.envs.classic.pendulum import make_pendulum
 from tutelage.envs.config import EditorConfig
 from tutelage.envs.environment import Environment
+from tutelage.envs.maze.observation import AGENT
 from tutelage.lab.program import Program
 from tutelage.nn import encoders
 from tutelage.nn.actor_critic import ActorCritic, actor_critic
-from tutelage.rl.evaluation import evaluate
 from tutelage.rl.ppo import ppo
 from tutelage.studies.minimax.config import Config
-
-HELD_OUT_KEY = 2311_12716
-"""Seed of the held-out levels: the same for every arm and seed, and never used for training."""
-SUITE_SIDE = 19
-"""Mazes of the suite up to this side share one map and one program; beyond the border is wall anyway."""
+from tutelage.studies.minimax.evaluation import evaluators
 
 
 def environment(config: Config) -> Environment:
@@ -54,12 +49,14 @@ def environment(config: Config) -> Environment:
 
 def student_maker(config: Config, env: Environment) -> Any:
     """`key -> ActorCritic` for the students' world."""
+    # A student that never sees itself needs no row for the agent's codes.
+    table = maze.channels(config.maze)[: None if config.maze.see_agent else AGENT]
     example = jax.eval_shape(lambda k: env.reset(k, env.sample_task(k))[1], jax.random.key(0))
 
     def make(key: Key[Array, ""]) -> ActorCritic:
         k_encoder, k_net = jax.random.split(key)
         if config.domain == "maze":
-            encoder = encoders.maze_encoder(k_encoder, config.network, config.maze.view, maze.channels(config.maze))
+            encoder = encoders.maze_encoder(k_encoder, config.network, config.maze.view, table)
         else:
             encoder = encoders.vector_encoder(k_encoder, config.network, example)
         return actor_critic(k_net, config.network, encoder, env.actions)
@@ -85,17 +82,27 @@ def teacher(config: Config, env: Environment) -> Teacher:
 
     def make(key: Key[Array, ""]) -> ActorCritic:
         k_encoder, k_net = jax.random.split(key)
-        encoder = encoders.design_encoder(
+        encoder = encoders.editor_encoder(
             k_encoder,
             height=config.maze.height + 2,
             width=config.maze.width + 2,
             num_filters=adversary.net.num_filters,
             num_steps=editor.horizon,
             noise=adversary.noise,
+            table=maze.channels(config.maze),
         )
         return actor_critic(k_net, adversary.net, encoder, editor.actions)
 
-    return paired(choice, editor, maze.level_of, make, number, num_students=config.rollout.num_students)
+    return paired(
+        adversary,
+        editor,
+        maze.level_of,
+        make,
+        number,
+        num_students=config.rollout.num_students,
+        num_updates=config.schedule.num_updates,
+        objective=OBJECTIVE_OF[choice.kind],
+    )
 
 
 def system(config: Config) -> UED:
@@ -118,100 +125,9 @@ def system(config: Config) -> UED:
     )
 
 
-def evaluated_students(config: Config) -> int:
-    """PAIRED's answer is its protagonist, the first student; elsewhere students are equals and figures are means."""
-    return 1 if config.teacher.kind == "paired" else config.rollout.num_students
-
-
-class Suite(NamedTuple):
-    """Test mazes of one map size as one batch.
-
-    Attributes:
-        names: the M mazes.
-        levels: leading axis M·E: E copies of a fixed maze, E draws of a procedural one.
-        env: a world of that size and horizon.
-    """
-
-    names: tuple[str, ...]
-    levels: maze.Level
-    env: Environment
-
-
-def suites(config: Config, num_episodes: int) -> list[Suite]:
-    """The mazes of the suite in batches: all of ordinary size embedded in one map, the largest one by itself."""
-    choice = config.evaluation.suite
-    sources = {
-        name: source
-        for name, source in maze.suite().items()
-        if choice == "all"
-        or (choice == "standard" and source.height <= SUITE_SIDE)
-        or (choice == "fixed" and source.fixed)
-    }
-    batches = []
-    for is_large in (False, True):
-        chosen = {name: source for name, source in sources.items() if (source.height > SUITE_SIDE) == is_large}
-        if chosen:
-            batches.append(_suite(config, chosen, num_episodes))
-    return batches
-
-
-def _suite(config: Config, sources: dict[str, maze.LevelSource], num_episodes: int) -> Suite:
-    side = max(max(source.height, source.width) for source in sources.values())
-    keys = jax.random.split(jax.random.key(HELD_OUT_KEY), (len(sources), num_episodes))
-
-    @jax.jit
-    def draw(keys: Key[Array, "M E"]) -> maze.Level:
-        # A fixed maze plays E times, a procedural one is drawn E times, always the same ones.
-        parts = [
-            jax.vmap(lambda key, source=source: maze.pad(source.sample(key), side, side))(row)
-            for source, row in zip(sources.values(), keys, strict=True)
-        ]
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-
-    horizon = max(source.max_steps for source in sources.values())
-    world = dataclasses.replace(config.maze, height=side, width=side, max_steps=horizon)
-    return Suite(tuple(sources), draw(keys), maze.make_maze(world))
-
-
-def evaluator(config: Config, *, final: bool) -> Evaluate:
-    """`(state, key) -> figures`: held-out levels and the suite; at the end also the worst of many random levels."""
-    env = environment(dataclasses.replace(config, num_training_walls=-1))
-    chosen = config.evaluation
-    held_out = jax.jit(jax.vmap(env.sample_task))(jax.random.split(jax.random.key(HELD_OUT_KEY), chosen.num_held_out))
-    in_maze = config.domain == "maze"
-    batches = suites(config, chosen.final_episodes if final else chosen.num_episodes) if in_maze else []
-
-    def figures(net: ActorCritic, key: Key[Array, ""]) -> dict[str, Array]:
-        k_held, k_suite, k_robust = jax.random.split(key, 3)
-        result = evaluate(k_held, net, env, held_out, 1)
-        found = {"held_out_return": result.returns.mean()}
-        if in_maze:
-            found["held_out_solved"] = (result.returns > 0).mean(dtype=jnp.float32)
-        solved = {}
-        for batch, k in zip(batches, jax.random.split(k_suite, len(batches)), strict=True):
-            rates = solved_rates(k, net, batch.env, batch.levels, 1).reshape(len(batch.names), -1).mean(axis=1)
-            solved |= {f"solved/{name}": rate for name, rate in zip(batch.names, rates, strict=True)}
-        if solved:
-            found |= {"suite_solved": jnp.stack(list(solved.values())).mean(), **solved}
-        if final and in_maze and chosen.robust_levels > 0:
-            robust = robustness(k_robust, net, env, chosen.robust_levels, chosen.robust_episodes)
-            found["robust_mean"] = robust.measured.mean()
-            found["robust_cvar"] = worst_case_rate(robust, chosen.robust_alpha)
-        return found
-
-    def evaluate_all(state: UEDState, key: Key[Array, ""]) -> dict[str, Array]:
-        number = evaluated_students(config)
-        nets = jax.tree.map(lambda leaf: leaf[:number], state.learners.net)
-        if number == 1:
-            return figures(jax.tree.map(lambda leaf: leaf[0], nets), key)
-        return jax.tree.map(jnp.mean, jax.lax.map(lambda row: figures(*row), (nets, jax.random.split(key, number))))
-
-    return evaluate_all
-
-
 def build(config: Config, seeds: Sequence[int]) -> Program:
     """The compiled system for these seeds."""
+    enable_compilation_cache()
     ued = system(config)
-    return jax_program(
-        ued.init, ued.update, evaluator(config, final=False), final=evaluator(config, final=True), seeds=seeds
-    )
+    during, final = evaluators(config, environment(dataclasses.replace(config, num_training_walls=-1)))
+    return jax_program(ued.init, ued.update, during, final=final, seeds=seeds)

@@ -20,8 +20,8 @@ from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.nn.actor_critic import ActorCritic
 from tutelage.rl.evaluation import Episode, record
-from tutelage.studies.minimax.build import suites
 from tutelage.studies.minimax.config import Config
+from tutelage.studies.minimax.evaluation import suites
 
 WALKS = ("Labyrinth", "SixteenRooms", "StandardMaze", "FourRooms", "PerfectMaze", "Crossing")
 """Mazes of the suite that the report walks through."""
@@ -60,7 +60,7 @@ def walks(config: Config, net: ActorCritic, key: Key[Array, ""]) -> list[Exhibit
         play = jax.jit(lambda k, level, env=env: record(k, net, env, level))
         for index, name in enumerate(batch.names):
             if name in WALKS:
-                level = jax.tree.map(lambda leaf, index=index: leaf[index], batch.levels)
+                level = jax.tree.map(lambda leaf, index=index: leaf[index, 0], batch.levels)
                 found.append(_walk(config, play, name, level, jax.random.fold_in(key, index)))
     return found
 
