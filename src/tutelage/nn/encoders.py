@@ -1,8 +1,8 @@
 """Encoders: from an observation (any leading axes) to a feature vector.
 
 Grid observations arrive as small integer codes and stay so until here; a table turns them into MiniGrid's channel
-values. A 3×3 convolution over a small view is cheapest as one product with its Toeplitz matrix; over a large map it is
-a convolution.
+values. A 3×3 convolution over a small view is cheapest as one product with its Toeplitz matrix; over a large map, as
+one product with its patches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tutelage.nn.layers import TANH_GAIN, Linear, activation, linear, orthogonal
 
 KERNEL = 3
 TOEPLITZ_LIMIT = 64
-"""Views of at most so many cells are convolved by a Toeplitz product: it does H·W/9 times the arithmetic of a
+"""Grids of at most so many cells are convolved by a Toeplitz product: it does H·W/9 times the arithmetic of a
 convolution, but as one dense product without patches."""
 
 
@@ -56,16 +56,25 @@ class GridConvolution(eqx.Module):
         table = np.array(self.table, np.float32)
         used = np.any(table != 0, axis=0)
         batch = grid.shape[:-2]
-        cells = jnp.asarray(table[:, used], self.kernel.dtype)[grid]  # [*batch, H, W, channels]
+        values = jnp.asarray(table[:, used], self.kernel.dtype)
         kernel = self.kernel.reshape(KERNEL, KERNEL, table.shape[1], -1)[:, :, used]
         if self.height * self.width <= TOEPLITZ_LIMIT:
-            product = cells.reshape(*batch, -1) @ self._toeplitz(kernel)
-            y = product.reshape(*batch, -1, self.bias.shape[0]) + self.bias
+            product = values[grid].reshape(*batch, -1) @ self._toeplitz(kernel)
         else:
-            flat = cells.reshape(-1, self.height, self.width, kernel.shape[2])
-            y = jax.lax.conv_general_dilated(flat, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            y = y.reshape(*batch, -1, self.bias.shape[0]) + self.bias
+            # Patches are gathered as codes, and nothing is differentiated by them: one product forward, one backward.
+            # XLA's convolution is several times slower on a CPU, where the training loop keeps it from its fast path.
+            patches = values[grid.reshape(*batch, -1)[..., self._windows()]]  # [*batch, positions, 9, channels]
+            product = patches.reshape(*patches.shape[:-2], -1) @ kernel.reshape(-1, kernel.shape[-1])
+        y = product.reshape(*batch, -1, self.bias.shape[0]) + self.bias
         return jax.nn.relu(y).reshape(*batch, -1)
+
+    def _windows(self) -> Int[np.ndarray, "positions 9"]:
+        """The nine cells of each output position, as places in the flattened grid."""
+        offset = np.add.outer(np.arange(KERNEL) * self.width, np.arange(KERNEL)).reshape(-1)
+        corner = np.add.outer(
+            np.arange(self.height - KERNEL + 1) * self.width, np.arange(self.width - KERNEL + 1)
+        ).reshape(-1)
+        return corner[:, None] + offset
 
     def _toeplitz(self, kernel: Float[Array, "3 3 C filters"]) -> Float[Array, "HWC size"]:
         """The matrix of the convolution: entry (cell, output position) is the kernel's where the window covers it."""
