@@ -24,7 +24,6 @@ from tutelage.envs.classic.cartpole import make_cartpole
 from tutelage.envs.classic.pendulum import make_pendulum
 from tutelage.envs.config import EditorConfig
 from tutelage.envs.environment import Environment
-from tutelage.envs.maze.observation import AGENT
 from tutelage.lab.program import Program
 from tutelage.nn import encoders
 from tutelage.nn.actor_critic import ActorCritic, actor_critic
@@ -49,14 +48,12 @@ def environment(config: Config) -> Environment:
 
 def student_maker(config: Config, env: Environment) -> Any:
     """`key -> ActorCritic` for the students' world."""
-    # A student that never sees itself needs no row for the agent's codes.
-    table = maze.channels(config.maze)[: None if config.maze.see_agent else AGENT]
     example = jax.eval_shape(lambda k: env.reset(k, env.sample_task(k))[1], jax.random.key(0))
 
     def make(key: Key[Array, ""]) -> ActorCritic:
         k_encoder, k_net = jax.random.split(key)
         if config.domain == "maze":
-            encoder = encoders.maze_encoder(k_encoder, config.network, config.maze.view, table)
+            encoder = encoders.maze_encoder(k_encoder, config.network, config.maze.view, maze.view_channels(config.maze))
         else:
             encoder = encoders.vector_encoder(k_encoder, config.network, example)
         return actor_critic(k_net, config.network, encoder, env.actions)
