@@ -115,6 +115,6 @@ def evaluators(config: Config, env: Environment) -> tuple[Evaluate, Evaluate]:
         if number == 1:
             return figures(jax.tree.map(lambda leaf: leaf[0], nets), key, final)
         rows = (nets, jax.random.split(key, number))
-        return jax.tree.map(jnp.mean, jax.lax.map(lambda row: figures(*row, final), rows))
+        return jax.tree.map(jnp.mean, jax.lax.map(lambda row: figures(row[0], row[1], final), rows))
 
     return lambda state, key: of_all(state, key, False), lambda state, key: of_all(state, key, True)
