@@ -313,7 +313,7 @@ def _work_axis(axes: Axes, unit: str, amount: float) -> None:
     top = axes.secondary_xaxis("top", functions=(lambda x: np.asarray(x) * amount, lambda w: np.asarray(w) / amount))
     top.xaxis.set_major_locator(MaxNLocator(5))
     top.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    top.set_xlabel(plain(unit), fontsize=10)
+    top.set_xlabel(plain(unit), fontsize=10, labelpad=7)
     top.tick_params(labelsize=10)
 
 
@@ -347,7 +347,7 @@ def _end_labels(axes: Axes, lines: Sequence[Curve]) -> None:
             va="center",
             fontsize=11,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": shade, "lw": 1.6, "shrinkA": 1, "shrinkB": 1},
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": shade, "lw": 1.6, "shrinkA": 1, "shrinkB": 1},
         )
     axes.set_xlim(right=right)
 
