@@ -1,5 +1,6 @@
 """A world whose levels are numbers, so that tests of teachers see at a glance which level is where."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -68,7 +69,11 @@ def teach(teacher: Teacher, key, num_cycles: int, student=by_number):
 
     Returns the last state and, per cycle, `(phase, learns, tasks, tickets, metrics, known)`.
     """
+    return _compiled(teacher, num_cycles, student)(key)
 
+
+@functools.cache
+def _compiled(teacher: Teacher, num_cycles: int, student):
     def cycle(state, key):
         k_decide, k_propose, k_observe = jax.random.split(key, 3)
         phase = teacher.decide(state, k_decide, teacher.ready(state))
@@ -77,5 +82,9 @@ def teach(teacher: Teacher, key, num_cycles: int, student=by_number):
         state, metrics = teacher.observe(state, k_observe, phase, tasks, tickets, student(tasks))
         return state, (phase, teacher.learns(phase), tasks, tickets, metrics, known)
 
-    k_init, k_run = jax.random.split(key)
-    return jax.jit(lambda: jax.lax.scan(cycle, teacher.init(k_init), jax.random.split(k_run, num_cycles)))()
+    @jax.jit
+    def run(key):
+        k_init, k_run = jax.random.split(key)
+        return jax.lax.scan(cycle, teacher.init(k_init), jax.random.split(k_run, num_cycles))
+
+    return run

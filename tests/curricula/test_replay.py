@@ -214,7 +214,9 @@ class Naive:
 @pytest.mark.parametrize("dedupe", [True, False])
 def test_insertion_equals_the_slow_sequential_procedure(prioritisation, dedupe):
     num_slots, num_rows = 6, 5
-    scores = st.one_of(st.just(-np.inf), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 2, width=32, allow_subnormal=False))
+    scores = st.one_of(
+        st.just(-np.inf), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 2, width=32, allow_subnormal=False)
+    )
     rows = st.tuples(st.integers(0, 9), scores, st.floats(-3, 3, width=32, allow_subnormal=False))
     batches = st.lists(st.lists(rows, min_size=num_rows, max_size=num_rows), min_size=1, max_size=4)
     configs = {
