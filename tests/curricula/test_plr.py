@@ -167,7 +167,7 @@ def test_a_population_with_one_teacher_each(parallel):
         lambda state, x: (member_cycle(state, *x), None), teacher.init(jax.random.key(0)), (keys, phases)
     )[0])  # fmt: skip
     for member in range(num_members):
-        expected = alone(jax.random.clone(keys[:, member]))
+        expected = alone(jax.random.clone(keys)[:, member])
         found = jax.tree.map(lambda leaf, member=member: leaf[member], together)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
     assert (np.asarray(together.buffer.replays).sum(axis=1) > 0).all()
