@@ -7,6 +7,7 @@ import pytest
 
 from tutelage.lab import plots
 from tutelage.lab.errors import BadInput
+from tutelage.lab.svg import INK
 
 SVG = "{http://www.w3.org/2000/svg}"
 BACKGROUNDS = ("#fbfaf7", "#15181d")
@@ -86,7 +87,7 @@ def test_document_is_self_contained_and_takes_the_ink_of_its_page(draw):
     addresses = re.findall(r"https?://[^\"' ]+", svg)
     assert set(addresses) == {"http://www.w3.org/2000/svg"}
     assert "currentColor" in svg
-    assert plots._INK not in svg
+    assert INK not in svg
     assert "DejaVu" not in svg
     assert re.sub(r"svg:root\{[^}]*\}", "", root.find(f"{SVG}style").text) == "@media (prefers-color-scheme:dark){}"
 
