@@ -122,7 +122,7 @@ def visit(buffer: Buffer, slots: Int[Array, "n"]) -> Buffer:
     return older._replace(age=older.age.at[slots].min(age_after), replays=older.replays.at[slots].add(1))
 
 
-def grow_older(buffer: Buffer, num_draws: int) -> Buffer:
+def grow_older(buffer: Buffer, num_draws: int | Int[Array, ""]) -> Buffer:
     """The buffer after `num_draws` levels came from elsewhere."""
     return buffer._replace(age=buffer.age + num_draws * buffer.filled)
 
