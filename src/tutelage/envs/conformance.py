@@ -184,7 +184,7 @@ def _operators(env: Environment, key: Key[Array, ""], num_tasks: int) -> Operato
 
 
 def _play(env: Environment, key: Key[Array, ""], tasks: Task) -> Play:
-    """`horizon` random steps on every task; a world stands still after its end."""
+    """`horizon` random steps on every task, on beyond the end of an episode, where nothing counts any more."""
     num_tasks = len(jax.tree.leaves(tasks)[0])
     k_reset, k_steps = jax.random.split(key)
     state, obs = jax.vmap(env.reset)(jax.random.split(k_reset, num_tasks), tasks)
@@ -192,7 +192,6 @@ def _play(env: Environment, key: Key[Array, ""], tasks: Task) -> Play:
     def step_one(key: Key[Array, ""], state: EnvState, ended: Bool[Array, ""]):
         k_act, k_step = jax.random.split(key)
         after, out = env.step(k_step, state, _random_action(env, k_act))
-        after = jax.tree.map(lambda old, new: jax.lax.select(ended, old, new), state, after)
         return after, ended | out.last, (~ended, out.reward, out.discount, out.last, _all_finite(out.obs))
 
     # The scan is outside of the vmap: JAX's key-reuse checker mistakes a mapped scan over keys for reuse.
