@@ -12,7 +12,6 @@ uniformly random actions, on a handful of tasks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -60,7 +59,7 @@ def check_environment(
     problems = _declaration(env)
     if problems:
         return problems
-    with jax.debug_key_reuse(True) if check_key_reuse else nullcontext():
+    with jax.debug_key_reuse(check_key_reuse):
         return _attempt("interface", lambda: _interface(env)) or _attempt(
             "play", lambda: _behaviour(env, key, num_tasks)
         )
