@@ -128,9 +128,9 @@ QUICK = {
     "teacher.sfl.keep": 128,
     "evaluation.final_episodes": 20,
     "evaluation.robust_levels": 512,
-    "schedule.num_updates": 300,
+    "schedule.num_updates": 200,
     "schedule.log_every": 10,
-    "schedule.evaluate_every": 50,
+    "schedule.evaluate_every": 40,
 }
 STANDARD = {
     "rollout.num_tasks": 256,
