@@ -164,12 +164,12 @@ def test_tasks_are_sampled_and_mutated_in_their_ranges(make, kind, default, free
             assert abs(values.mean() - 5.01) < 4 * (10 / np.sqrt(12)) / np.sqrt(NUM)
         else:
             assert_array_equal(values, getattr(default(), name))
-    keys = jax.random.split(jax.random.key(3), NUM)
-    once = jax.vmap(lambda k, t: env.mutate(k, t, 1))(keys, tasks)
+    k_once, k_often = jax.random.split(jax.random.key(3), (2, NUM))
+    once = jax.vmap(lambda k, t: env.mutate(k, t, 1))(k_once, tasks)
     changed = np.stack([np.asarray(a != b) for a, b in zip(tasks, once)])
     assert changed.sum(0).max() == 1  # one edit changes one parameter
     assert {name for name, row in zip(kind._fields, changed) if row.any()} == free
-    often = jax.vmap(lambda k, t: env.mutate(k, t, 50))(keys, tasks)
+    often = jax.vmap(lambda k, t: env.mutate(k, t, 50))(k_often, tasks)
     for name in free:
         values = getattr(often, name)
         assert values.min() >= np.float32(0.01) and values.max() <= np.float32(10.01)
