@@ -53,6 +53,11 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(
         "DIR DIR", "how two sets of runs differ, in settings and in figures", "tutelage.cli.comparing:compare"
     ),
+    "play": Command(
+        "DIR --levels FILE [--episodes N] [--out FOLDER]",
+        "a run's agent on tasks of your own, given as text",
+        "tutelage.cli.playing:play",
+    ),
     "bench": Command("STUDY […]", "time us against the strongest peer (from a checkout)", "tutelage.cli.bench:bench"),
     "doctor": Command("", "check this machine: versions, devices, caches, disk", "tutelage.cli.doctor:doctor"),
 }

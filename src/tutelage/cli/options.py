@@ -66,6 +66,16 @@ class ReportOptions:
     out: str = setting("", "The HTML file; empty: report.html in the first folder.")
 
 
+@dataclass(frozen=True)
+class PlayOptions:
+    """Options of `play`."""
+
+    levels: str = setting("", "Text file of tasks (mazes: '#' wall, '.' free, 'G' goal, '>v<^' agent); needed.")
+    episodes: int = setting(20, "Episodes on each task.", interval="[1, inf)", unit="episodes")
+    seed: int = setting(0, "Seed of the episodes.", interval="[0, 4294967295]")
+    out: str = setting("", "Folder for the animated walks (SVG); empty: print the table only.")
+
+
 class Parsed(NamedTuple, Generic[O]):
     """A command line read: its words, its options, and the flags that were neither (settings of the study)."""
 

@@ -26,9 +26,11 @@ class Program(Protocol):
         compile_seconds: wall time spent on tracing and compiling so far.
     """
 
-    seeds: Sequence[int]
     compiles: bool
     compile_seconds: float
+
+    @property
+    def seeds(self) -> Sequence[int]: ...
 
     def init(self) -> State:
         """The state before the first update, from the seeds alone."""

@@ -131,6 +131,8 @@ class Study:
         build: `(config, seeds) -> Program`.
         work: `config -> (unit, amount of it in one update)`, e.g. ("environment steps", 8192), for the throughput.
         exhibits: `(config, seed, state of that seed's program) -> exhibits`, at the end of a run.
+        play: `(config, state, text, name of the text, episodes, seed) -> exhibits`: the run's agent on tasks of one's
+            own, given as text; None where tasks have no text.
         headline: the evaluation figure that progress, tables and curves show first.
     """
 
@@ -148,5 +150,6 @@ class Study:
     work: Callable[[Config], tuple[str, float]]
     headline: str
     exhibits: Callable[[Config, Program, State], list[Exhibit]] | None = None
+    play: Callable[[Config, State, str, str, int, int], list[Exhibit]] | None = None
     seeds: Literal["vmap", "loop"] = "loop"
     main_arm: str = ""

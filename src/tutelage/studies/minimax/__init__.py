@@ -81,6 +81,13 @@ def exhibits(config: Config, program: Program, state: State) -> list[Exhibit]:
     return exhibits(config, program, state)
 
 
+def play(config: Config, state: State, text: str, source: str, num_episodes: int, seed: int) -> list[Exhibit]:
+    """The run's agent in the mazes of a text (imports JAX)."""
+    from tutelage.studies.minimax.play import play
+
+    return play(config, state, text, source, num_episodes, seed)
+
+
 def work(config: Config) -> tuple[str, float]:
     """Steps that the students learn from in one update; cycles without a gradient are not counted."""
     rollout = config.rollout
@@ -125,6 +132,7 @@ study = Study(
     build=build,
     work=work,
     exhibits=exhibits,
+    play=play,
     headline="suite_solved",
     main_arm="accel",
 )

@@ -53,7 +53,9 @@ def student_maker(config: Config, env: Environment) -> Any:
     def make(key: Key[Array, ""]) -> ActorCritic:
         k_encoder, k_net = jax.random.split(key)
         if config.domain == "maze":
-            encoder = encoders.maze_encoder(k_encoder, config.network, config.maze.view, maze.view_channels(config.maze))
+            encoder = encoders.maze_encoder(
+                k_encoder, config.network, config.maze.view, maze.view_channels(config.maze)
+            )
         else:
             encoder = encoders.vector_encoder(k_encoder, config.network, example)
         return actor_critic(k_net, config.network, encoder, env.actions)

@@ -1,0 +1,54 @@
+"""A run's agent in mazes of one's own: text in, solved rates and walks out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from tutelage.curricula.zero_shot import solved_rates
+from tutelage.envs import maze
+from tutelage.envs.maze import render
+from tutelage.envs.maze.solver import shortest_path
+from tutelage.envs.maze.text import parse_levels
+from tutelage.lab.errors import BadInput
+from tutelage.lab.study import Exhibit
+from tutelage.rl.evaluation import record
+from tutelage.studies.minimax.config import Config
+
+
+def play(config: Config, state: Any, text: str, source: str, num_episodes: int, seed: int) -> list[Exhibit]:
+    """Evaluate the first seed's first student on the levels of a text (`tutelage.envs.maze.text`).
+
+    Returns a table (level, solved rate, shortest solution) and an animated walk for each level.
+
+    Raises:
+        BadInput: the run's world has no text levels, or the text is not one (naming line and column).
+    """
+    if config.domain != "maze":
+        raise BadInput(f"domain = {config.domain!r} of this run has no levels as text; allowed is 'maze'")
+    levels = parse_levels(text, max_steps=config.maze.max_steps, source=source)
+    net = jax.tree.map(lambda leaf: leaf[0], state[0].learners.net)
+    batch = maze.stack(list(levels.values()))
+    height, width = batch.wall.shape[1:]
+    world = dataclasses.replace(config.maze, height=height, width=width, max_steps=int(batch.max_steps.max()))
+    env = maze.make_maze(world)
+    k_rates, k_walks = jax.random.split(jax.random.key(seed))
+    rates = np.asarray(jax.jit(lambda k: solved_rates(k, net, env, batch, num_episodes))(k_rates))
+    best = np.asarray(jax.vmap(shortest_path)(batch))
+    episodes = jax.jit(jax.vmap(lambda k, level: record(k, net, env, level)))(
+        jax.random.split(k_walks, len(levels)), batch
+    )
+    rows = [("level", f"solved of {num_episodes} episodes", "shortest solution (actions)", "one walk")]
+    walks = []
+    for index, (name, level) in enumerate(levels.items()):
+        episode = jax.tree.map(lambda leaf, index=index: leaf[index], episodes)
+        length, solved = int(episode.length), float(episode.reward.sum()) > 0
+        outcome = f"solved in {length} steps" if solved else f"not solved in {length} steps"
+        is_solvable = best[index] <= int(level.max_steps)
+        rows.append((name, f"{rates[index]:.0%}", str(best[index]) if is_solvable else "none in time", outcome))
+        picture = render.svg(level, render.walk_of(episode.state, length), title=name, view=config.maze.view)
+        walks.append(Exhibit(f"walk-{index + 1}", name, outcome, svg=picture))
+    return [Exhibit("levels", "Your levels", f"Levels of {source}.", rows=tuple(rows)), *walks]
