@@ -13,7 +13,9 @@ Deviations from the publication, each on purpose:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from tutelage.curricula import config as curricula_config
 from tutelage.envs import config as envs_config
@@ -25,6 +27,10 @@ from tutelage.studies.minimax.claims import CLAIMS, PUBLISHED
 from tutelage.studies.minimax.config import Config
 
 
+ADVERSARIES = ("paired", "population_paired", "minimax")
+"""Kinds of teachers that build levels."""
+
+
 def check(config: Config) -> list[str]:
     """Refuse what no single field shows; return warnings, one line each.
 
@@ -34,7 +40,9 @@ def check(config: Config) -> list[str]:
     in_maze = config.domain == "maze"
     rollout, teacher, ppo = config.rollout, config.teacher, config.ppo
     if in_maze:
-        envs_config.check(config.maze)
+        adversary = teacher.adversary
+        editor = envs_config.EditorConfig(num_walls=adversary.budget, noise=adversary.noise)
+        envs_config.check(config.maze, editor if teacher.kind in ADVERSARIES else None)
         if config.num_training_walls >= 0:
             room = config.maze.height * config.maze.width - 2
             if config.num_training_walls >= room:
@@ -42,6 +50,8 @@ def check(config: Config) -> list[str]:
                     f"num_training_walls = {config.num_training_walls} leaves no room for agent and goal in "
                     f"{config.maze.height}×{config.maze.width} cells; allowed is less than {room}"
                 )
+    else:
+        _check_ranges(config.domain, getattr(config, config.domain))
     curricula_config.check(
         teacher,
         num_tasks=rollout.num_tasks,
@@ -49,7 +59,7 @@ def check(config: Config) -> list[str]:
         num_value_heads=config.network.num_value_heads,
         can_solve=in_maze,
     )
-    if not in_maze and teacher.kind in ("paired", "population_paired", "minimax"):
+    if not in_maze and teacher.kind in ADVERSARIES:
         raise BadInput(f"teacher.kind = {teacher.kind!r} needs a world with an editor: domain = 'maze'")
     if not in_maze and (teacher.kind == "sfl" or teacher.replay.score == "learnability"):
         raise BadInput(f"domain = {config.domain!r} has no notion of solving a level, which learnability needs: 'maze'")
@@ -59,12 +69,19 @@ def check(config: Config) -> list[str]:
             f"ppo.num_minibatches = {ppo.num_minibatches} does not divide the {rows} environments of a rollout"
         )
     horizon = config.maze.max_steps if in_maze else getattr(config, config.domain).horizon
-    if rollout.num_steps < horizon:
+    if rollout.num_steps < horizon and teacher.kind != "dr":
         return [
             f"rollout.num_steps = {rollout.num_steps} is shorter than an episode may last ({horizon}): levels that are "
             "never completed have no score and never enter a buffer"
         ]
     return []
+
+
+def _check_ranges(domain: str, physics: Any) -> None:
+    for field in dataclasses.fields(physics):
+        value = getattr(physics, field.name)
+        if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
+            raise BadInput(f"{domain}.{field.name} = {value}: must be two numbers, 0 < lowest <= highest")
 
 
 def build(config: Config, seeds: Sequence[int]) -> Program:
@@ -112,7 +129,7 @@ study = Study(
         "AMaze: dynamics and observation": "tutelage.envs.maze.dynamics:make_maze",
         "Random levels": "tutelage.envs.maze.generator:random_level",
         "Mutation of levels (ACCEL)": "tutelage.envs.maze.mutation:mutate",
-        "Exact solver": "tutelage.envs.maze.solver:solve",
+        "Exact solver": "tutelage.envs.maze.solver:best_return",
         "Teacher's world (PAIRED)": "tutelage.envs.maze.editor:make_editor",
         "One cycle; one update": "tutelage.curricula.ued:UED",
         "Scores: MaxMC, PVL, L1, learnability, true regret": "tutelage.curricula.scores:outcomes",
