@@ -1,4 +1,4 @@
-"""The real study, killed twenty times in each of three arms: parameters, buffer and metrics end bit for bit the same."""
+"""The study, killed twenty times in each of three arms: parameters, buffer and metrics end bit for bit the same."""
 
 import pytest
 from killing import assert_same_run, command, run_to_end, run_with_kills

@@ -26,7 +26,6 @@ from tutelage.studies.minimax.arms import ARMS, PRESETS
 from tutelage.studies.minimax.claims import CLAIMS, PUBLISHED
 from tutelage.studies.minimax.config import Config
 
-
 ADVERSARIES = ("paired", "population_paired", "minimax")
 """Kinds of teachers that build levels."""
 
