@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 .PHONY: demo test test-all lint bench docs clean help
 
 help:
-	@echo "make demo      install the base, train ACCEL on the quick preset, write a report to open"
+	@echo "make demo      install the base, train ACCEL for a few minutes, write a report to open"
 	@echo "make test      install everything, lint, check types and imports, run the tests"
 	@echo "make test-all  the same with the learning checks and kill tests (an hour)"
 	@echo "make lint      ruff, pyright, import contracts"
@@ -26,7 +26,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.base
 
 demo: $(VENV)/.base
-	$(BIN)/tutelage run minimax/accel --preset quick --seed 0 --out runs/demo
+	$(BIN)/tutelage run minimax/accel --preset quick --schedule.num-updates 1500 --out runs/demo
 	$(BIN)/tutelage report runs/demo
 
 lint: $(VENV)/.dev

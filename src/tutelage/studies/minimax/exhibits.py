@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from tutelage.curricula.lineage import descent
 from tutelage.curricula.plr import ReplayState
 from tutelage.curricula.ued import UEDState
+from tutelage.curricula.zero_shot import robustness, worst_case_rate
 from tutelage.envs import maze
 from tutelage.envs.maze import render
 from tutelage.envs.maze.solver import shortest_path
@@ -20,6 +22,7 @@ from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.nn.actor_critic import ActorCritic
 from tutelage.rl.evaluation import Episode, record
+from tutelage.studies.minimax.build import environment
 from tutelage.studies.minimax.config import Config
 from tutelage.studies.minimax.evaluation import suites
 
@@ -28,6 +31,8 @@ WALKS = ("Labyrinth", "SixteenRooms", "StandardMaze", "FourRooms", "PerfectMaze"
 ATTEMPTS = 8
 """Episodes tried for a walk; the first solved one is shown, and how many were solved is said."""
 GALLERY = 10
+SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Points of the robustness curve."""
 LONGEST_WALK = 250
 """Steps of a walk that are kept: an animation of a thousand steps of being lost teaches nothing."""
 
@@ -45,11 +50,34 @@ def exhibits(config: Config, program: Program, state: Any) -> list[Exhibit]:
     ued = of_seed(state)
     net = jax.tree.map(lambda leaf: leaf[0], ued.learners.net)
     key = jax.random.fold_in(jax.random.key(0), int(ued.updates))
-    shown = [*walks(config, net, key)]
+    k_walks, k_robust = jax.random.split(key)
+    shown = [*walks(config, net, k_walks), *robustness_curve(config, net, k_robust)]
     if not isinstance(ued.teacher, ReplayState):
         return shown
     teacher = jax.tree.map(lambda leaf: np.asarray(leaf)[0], ued.teacher)
     return [*shown, *buffer_galleries(teacher)]
+
+
+def robustness_curve(config: Config, net: ActorCritic, key: Key[Array, ""]) -> list[Exhibit]:
+    """How bad the worst levels are: mean solved rate over the worst share α of fresh random solvable levels."""
+    chosen = config.evaluation
+    if chosen.robust_levels == 0:
+        return []
+    env = environment(dataclasses.replace(config, num_training_walls=-1))
+
+    @jax.jit
+    def measure(net: ActorCritic, key: Key[Array, ""]) -> Float[Array, "shares"]:
+        robust = robustness(key, net, env, chosen.robust_levels, chosen.robust_episodes)
+        return jnp.stack([worst_case_rate(robust, share) for share in SHARES])
+
+    rates = np.asarray(measure(net, key))
+    rows = [("worst share of levels", "mean solved rate")]
+    rows += [(f"{share:.0%}", f"{rate:.1%}") for share, rate in zip(SHARES, rates, strict=True)]
+    caption = (
+        f"Of {chosen.robust_levels} fresh random solvable levels, chosen on {chosen.robust_episodes} episodes each and "
+        f"measured on {chosen.robust_episodes} others (CVaR)."
+    )
+    return [Exhibit("robustness", "Robustness", caption, rows=tuple(rows))]
 
 
 def walks(config: Config, net: ActorCritic, key: Key[Array, ""]) -> list[Exhibit]:
