@@ -32,8 +32,9 @@ class GRU(eqx.Module):
         self, carry: Float[Array, "N H"], x: Float[Array, "N F"], first: Bool[Array, "N"]
     ) -> tuple[Float[Array, "N H"], Float[Array, "N H"]]:
         """One step; the carry is zeroed where `first`."""
-        z = x @ self.input_weight + self.bias
-        carry, _ = _gates(z, self.recurrent_weight, self.candidate_bias, _restart(carry, first))
+        carry, _ = _gates(
+            x @ self.input_weight + self.bias, self.recurrent_weight, self.candidate_bias, _restart(carry, first)
+        )
         return carry, carry
 
     def unroll(
@@ -109,10 +110,11 @@ def _unroll_backward(residuals, cotangents):
 
     d_carry, (d_z_hidden, d_n) = jax.lax.scan(step, d_final, (d_hidden, first, before, gates), reverse=True)
     size = before.shape[-1]
-    d_recurrent = jnp.einsum("tnh,tnz->hz", before, d_z_hidden)
-    d_candidate_bias = d_z_hidden[..., 2 * size :].sum(axis=(0, 1))
+    # Flat rows on purpose: contracting over T and N at once makes XLA transpose and copy both operands.
+    rows = jnp.concatenate([before, jnp.ones_like(before[..., :1])], axis=-1).reshape(-1, size + 1)
+    d_weights = rows.T @ d_z_hidden.reshape(-1, 3 * size)
     d_z_input = jnp.concatenate([d_z_hidden[..., : 2 * size], d_n], axis=-1)
-    return d_z_input, d_recurrent, d_candidate_bias, d_carry, None
+    return d_z_input, d_weights[:-1], d_weights[-1, 2 * size :], d_carry, None
 
 
 _unroll.defvjp(_unroll_forward, _unroll_backward)
