@@ -164,13 +164,14 @@ def test_a_population_learns_as_its_members_do(batch):
     net, data = batch
     algorithm = ppo(CONFIG, num_updates=10)
     nets = jax.tree.map(lambda a, b: jnp.stack([a, b]), net, perturbed(net, seed=5))
-    keys = jax.random.split(jax.random.key(0), 2)
     both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[:, ::-1]]), data)
-    together, _ = jax.jit(jax.vmap(algorithm.update))(jax.vmap(algorithm.init)(nets), keys, *both)
+    together, _ = jax.jit(jax.vmap(algorithm.update))(
+        jax.vmap(algorithm.init)(nets), jax.random.split(jax.random.key(0), 2), *both
+    )
     step = jax.jit(algorithm.update)
     for member in range(2):
         own_net, own_data = jax.tree.map(lambda leaf: leaf[member], (nets, both))  # noqa: B023
-        alone, _ = step(algorithm.init(own_net), keys[member], *own_data)
+        alone, _ = step(algorithm.init(own_net), jax.random.split(jax.random.key(0), 2)[member], *own_data)
         assert_equal_nets(jax.tree.map(lambda leaf: leaf[member], together.net), alone.net, atol=2e-6)  # noqa: B023
 
 
