@@ -195,9 +195,8 @@ def main() -> None:
     print(f"convolution   {convolution / 1e9:8.1f} Gop {record['convolution_cpu_seconds']:7.3f} s at the same rate")
     print(f"gates                      {gates:7.3f} s")
     print(f"floor                      {record['floor_cpu_seconds']:7.3f} s of processor time a cycle")
-    print(
-        f"traffic       {moved / 1e9:8.2f} GB  {moved / bytes_per_second:7.3f} s at {bytes_per_second / 1e9:.1f} GB/s, if nothing hides it"
-    )
+    took, rate = record["traffic_cpu_seconds"], bytes_per_second / 1e9
+    print(f"traffic       {moved / 1e9:8.2f} GB  {took:7.3f} s at {rate:.1f} GB/s, if nothing hides it")
 
 
 if __name__ == "__main__":
