@@ -264,3 +264,46 @@ def test_operations_of_the_floor_by_hand(module):
 def test_the_work_survives_the_command_line(module):
     work = module("minimax").WORK
     assert json.loads(json.dumps(work)) == work
+
+
+@pytest.mark.parametrize("arm", ["dr", "plr_robust", "accel", "paired"])
+def test_our_study_accepts_the_work(module, arm: str):
+    """The sizes land in the configuration that is built, and pass the study's own checks."""
+    from tutelage import studies
+    from tutelage.lab.configuration import configure
+
+    work = module("minimax").WORK
+    study = studies.load("minimax")
+    config, _ = configure(study, arm, "paper", module("ours_cycle").overrides(arm, work))
+    assert study.check(config) == []
+    assert (config.maze.height, config.maze.width, config.network.hidden) == (13, 13, 256)
+    assert (config.rollout.num_tasks, config.rollout.num_steps, config.ppo.num_epochs) == (32, 256, 5)
+
+
+def test_a_size_that_grows_leaves_the_others(module):
+    growth, work = module("growth_minimax"), module("minimax").WORK
+    larger = {axis.field: growth.work_at(axis, 4) for axis in growth.AXES}
+    assert larger["buffer_size"] == {**work, "buffer_size": 16000, "min_fill": 0.002}
+    assert larger["num_steps"] == {**work, "num_steps": 1024}
+    assert larger["num_envs"] == {**work, "num_envs": 128, "min_fill": 0.032}
+
+
+def test_growth_draws_every_kind_of_cycle(module):
+    growth = module("growth_minimax")
+    points = [
+        {
+            "axis": axis.label,
+            "factor": factor,
+            "size": 1,
+            "seconds": {kind: [factor] for kind in axis.kinds},
+            "memory": [1e9],
+        }
+        for axis in growth.AXES
+        for factor in (0.5, 1.0, 2.0)
+    ]
+    drawn = growth.figures(points)
+    assert set(drawn) == {"minimax_growth_time", "minimax_growth_memory"}
+    for label in ("environments N", "steps T", "buffer K, replay levels", "buffer K, new levels"):
+        assert label in drawn["minimax_growth_time"]
+    cells = [cell.strip() for cell in growth.table(points).splitlines()[-1].split("|")]
+    assert cells[1:-1] == ["buffer K = 1", "2", "replay 2.00 (2.00–2.00); new 2.00 (2.00–2.00)", "1000"]
