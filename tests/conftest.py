@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from jaxtyping import install_import_hook
+
 # Set before anything imports JAX, so that tests of the framework-free floors need not import it.
 _CACHE = Path(__file__).parent.parent / ".cache" / "xla"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -12,3 +14,7 @@ os.environ.setdefault("JAX_DEBUG_KEY_REUSE", "1")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+# Named one by one, so that `lab` and the command line are imported as they are.
+_JAX_ROOMS = ("backends", "curricula", "envs", "nn", "rl")
+install_import_hook([f"tutelage.{room}" for room in _JAX_ROOMS], "beartype.beartype")

@@ -8,7 +8,7 @@ sees NumPy arrays and floats only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ Figures = Mapping[str, float]
 """One record of metrics or results: name to number."""
 
 
+@runtime_checkable
 class Program(Protocol):
     """A system ready to run, for one or several seeds which share every call (their state has a leading seed axis).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ from tutelage.nn.distributions import Categorical, DiagonalNormal, Distribution
 from tutelage.nn.layers import TANH_GAIN, Linear, activation, constant, linear, orthogonal, stacked
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """From an observation with any leading axes to features of width `size`."""
 

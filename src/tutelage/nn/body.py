@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Key, PyTree
@@ -16,6 +16,7 @@ from tutelage.nn.s5 import s5
 Carry = PyTree
 
 
+@runtime_checkable
 class Body(Protocol):
     """A batched recurrent map. `size` is the width of its output; the initial carry is zero, and so is a restart."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -26,6 +26,7 @@ TOEPLITZ_LIMIT = 64
 convolution, but as one dense product without patches."""
 
 
+@runtime_checkable
 class GridObservation(Protocol):
     """A small egocentric view and the direction faced (`tutelage.envs.maze.MazeObs`)."""
 
@@ -123,6 +124,7 @@ def maze_encoder(
     )
 
 
+@runtime_checkable
 class EditorObservation(Protocol):
     """What a level's designer sees (`tutelage.envs.maze.EditorObs`)."""
 
