@@ -16,9 +16,9 @@ from tutelage.nn.layers import orthogonal, stacked
 class GRU(eqx.Module):
     """r, u = σ(x W + h U + b); n = tanh(x Wₙ + bₙ + r (h Uₙ + cₙ)); h' = (1 − u) n + u h. Order r, u, n."""
 
-    input_weight: Float[Array, "F 3H"]
-    recurrent_weight: Float[Array, "H 3H"]
-    bias: Float[Array, "3H"]
+    input_weight: Float[Array, "F H3"]
+    recurrent_weight: Float[Array, "H H3"]
+    bias: Float[Array, "H3"]
     candidate_bias: Float[Array, "H"]
 
     @property

@@ -34,9 +34,9 @@ class LSTM(eqx.Module):
     The forget gate has no bias of its own (as in minimax and jaxued). Gates lie in the order i, f, g, o.
     """
 
-    input_weight: Float[Array, "F 4H"]
-    recurrent_weight: Float[Array, "H 4H"]
-    bias: Float[Array, "4H"]
+    input_weight: Float[Array, "F H4"]
+    recurrent_weight: Float[Array, "H H4"]
+    bias: Float[Array, "H4"]
 
     @property
     def size(self) -> int:

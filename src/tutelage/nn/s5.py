@@ -30,8 +30,8 @@ class S5Layer(eqx.Module):
     """One layer of width H with P complex states. Complex parameters are stored as real and imaginary parts."""
 
     eigenvalue: Float[Array, "2 P"]
-    input_matrix: Float[Array, "H 2P"]
-    output_matrix: Float[Array, "2P H"]
+    input_matrix: Float[Array, "H 2*P"]
+    output_matrix: Float[Array, "2*P H"]
     feedthrough: Float[Array, "H"]
     log_step: Float[Array, "P"]
     gate: Linear
