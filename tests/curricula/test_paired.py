@@ -13,22 +13,20 @@ import pytest
 from jaxtyping import Array
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tutelage.curricula.config import AdversaryConfig
+from tutelage.curricula.config import AdversaryConfig, AdversaryNetworkConfig, AdversaryPPOConfig
 from tutelage.curricula.paired import OBJECTIVES, credit, paired
 from tutelage.curricula.scores import outcomes
 from tutelage.curricula.teacher import Outcomes
 from tutelage.envs.environment import Discrete, Environment, TimeStep
 from tutelage.lab.errors import BadInput
 from tutelage.nn.actor_critic import actor_critic
-from tutelage.nn.config import NetworkConfig
 from tutelage.nn.encoders import vector_encoder
-from tutelage.rl.config import PPOConfig
 from tutelage.rl.returns import gae
 from tutelage.rl.rollout import rollout
 
 NUM_TASKS = 8
-NET = NetworkConfig(body="gru", hidden=8, head_hidden=8)
-PPO = PPOConfig(learning_rate=0.02, discount=0.995, gae_lambda=0.98, num_epochs=4, entropy_coefficient=0.0)
+NET = AdversaryNetworkConfig(body="gru", hidden=8, head_hidden=8)
+PPO = AdversaryPPOConfig(learning_rate=0.02, discount=0.995, gae_lambda=0.98, num_epochs=4, entropy_coefficient=0.0)
 PHASE = jnp.zeros((), jnp.int32)
 
 
@@ -67,7 +65,7 @@ def make_net(key):
 
 
 @functools.cache
-def teacher(config: PPOConfig = PPO, num_students: int = 2, objective: str = "relative_regret", num_tasks=NUM_TASKS):
+def teacher(config=PPO, num_students: int = 2, objective: str = "relative_regret", num_tasks=NUM_TASKS):
     return paired(
         AdversaryConfig(ppo=config),
         design(),

@@ -14,8 +14,8 @@ def gae(
     value: Float[Array, "T N"],
     next_value: Float[Array, "T N"],
     *,
-    gamma: float,
-    lam: float,
+    gamma: float | Float[Array, ""],
+    lam: float | Float[Array, ""],
 ) -> tuple[Float[Array, "T N"], Float[Array, "T N"]]:
     """Generalised advantage estimates and the value targets Âₜ + V(sₜ).
 

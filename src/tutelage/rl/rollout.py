@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def rollout(
     tasks: Task,
     num_steps: int,
     *,
-    on_end: Literal["replay", "sample"] = "replay",
+    on_end: str = "replay",
 ) -> Rollout:
     """Reset N environments to `tasks` (leading axis N) and act for `num_steps` steps.
 
