@@ -185,6 +185,8 @@ REFUSALS = (
     "minimax --ppo.learning-rate fast",
     "minimax/dr --maze.num-walls 79",
     "minimax/accel --num-training-walls 79",
+    "minimax/paired --teacher.adversary.budget 79",
+    "minimax/dr --domain cartpole --cartpole.length 2,1",
     "minimax/plr_robust --teacher.replay.buffer-size 16",
     "minimax/plr_robust --teacher.replay.min-fill 0.01",
     "minimax/plr_robust --teacher.replay.temperature 0",
