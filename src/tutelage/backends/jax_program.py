@@ -19,7 +19,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -76,7 +76,7 @@ def jax_program(
     evaluate: Evaluate,
     *,
     seeds: Sequence[int],
-    mode: Literal["loop", "vmap"] = "loop",
+    mode: str = "loop",
     final: Evaluate | None = None,
 ) -> JaxProgram:
     """A `Program` of pure functions.
@@ -162,7 +162,7 @@ class JaxProgram:
         if self._abreast:
             return layout.to_device([arrays[name] for name in layout.names])
         rows = range(len(self.seeds))
-        return tuple(layout.to_device([arrays[name][row] for name in layout.names]) for row in rows)
+        return tuple(layout.to_device([arrays[name][row, ...] for name in layout.names]) for row in rows)
 
     def seed_state(self, state: Any, index: int) -> PyTree:
         """The state of the seed at that position, as `init` made it: modules with their functions, no seed axis."""
@@ -281,7 +281,7 @@ def _scalars(figures: Mapping[str, Any], what: str) -> dict[str, Any]:
         for leaf in jax.tree.leaves(figure):
             if jnp.shape(leaf) != ():
                 raise TypeError(f"{what} {name!r} has shape {jnp.shape(leaf)}: must be a scalar; reduce it yourself")
-    return dict(figures)
+    return jax.tree.map(jnp.asarray, dict(figures))
 
 
 def _optional(figures: Mapping[str, Any]) -> set[str]:
