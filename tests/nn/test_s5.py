@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tutelage.lab.errors import BadInput
-from tutelage.nn.s5 import diagonal_recurrence, hippo_eigenvalues, s5
+from tutelage.nn.s5 import _associative, _sequential, diagonal_recurrence, hippo_eigenvalues, s5
 
 T, N, P = 9, 3, 4
 
@@ -44,6 +44,19 @@ def test_recurrence_and_its_gradient_equal_the_explicit_loop():
         got, want = both(diagonal_recurrence), both(loop_recurrence)
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_parallel_scan_equals_the_sequential_one(reverse):
+    """A CPU runs the sequential scan, everything else the parallel one; they are the same function."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(3)
+        decay, drive = (jnp.asarray(part) for part in complex_normal(rng, (2, T, N, P)))
+        parallel, sequential = (
+            jax.jit(lambda a, b, scan=scan: scan(a, b, reverse=reverse))(decay, drive)
+            for scan in (_associative, _sequential)
+        )
+        np.testing.assert_allclose(parallel, sequential, rtol=1e-12)
 
 
 def test_recurrence_without_restarts_has_the_closed_form():

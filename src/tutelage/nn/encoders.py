@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from tutelage.nn.config import NetworkConfig
-from tutelage.nn.layers import TANH_GAIN, Linear, activation, linear, orthogonal
+from tutelage.nn.layers import TANH_GAIN, Linear, activation, linear, orthogonal, product
 
 KERNEL = 3
 TOEPLITZ_LIMIT = 64
@@ -60,13 +60,13 @@ class GridConvolution(eqx.Module):
         values = jnp.asarray(table[:, used], self.kernel.dtype)
         kernel = self.kernel.reshape(KERNEL, KERNEL, table.shape[1], -1)[:, :, used]
         if self.height * self.width <= TOEPLITZ_LIMIT:
-            product = values[grid].reshape(*batch, -1) @ self._toeplitz(kernel)
+            y = product(values[grid].reshape(*batch, -1), self._toeplitz(kernel))
         else:
             # Patches are gathered as codes, and nothing is differentiated by them: one product forward, one backward.
             # XLA's convolution is several times slower on a CPU, where the training loop keeps it from its fast path.
             patches = values[grid.reshape(*batch, -1)[..., self._windows()]]  # [*batch, positions, 9, channels]
-            product = patches.reshape(*patches.shape[:-2], -1) @ kernel.reshape(-1, kernel.shape[-1])
-        y = product.reshape(*batch, -1, self.bias.shape[0]) + self.bias
+            y = product(patches.reshape(*patches.shape[:-2], -1), kernel.reshape(-1, kernel.shape[-1]))
+        y = y.reshape(*batch, -1, self.bias.shape[0]) + self.bias
         return jax.nn.relu(y).reshape(*batch, -1)
 
     def _windows(self) -> Int[np.ndarray, "positions 9"]:
@@ -212,4 +212,4 @@ def vector_encoder(
 
 def _embed(table: Float[Array, "codes D"], code: Int[Array, "*batch"]) -> Float[Array, "*batch D"]:
     """Row `code` of the table by a one-hot product, whose gradient is a product too and not a scatter."""
-    return jax.nn.one_hot(code, table.shape[0], dtype=table.dtype) @ table
+    return product(jax.nn.one_hot(code, table.shape[0], dtype=table.dtype), table)

@@ -5,6 +5,8 @@ References: Cho et al. (2014), arXiv 1406.1078; the reset gate acts after the re
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -32,17 +34,17 @@ class GRU(eqx.Module):
         self, carry: Float[Array, "N H"], x: Float[Array, "N F"], first: Bool[Array, "N"]
     ) -> tuple[Float[Array, "N H"], Float[Array, "N H"]]:
         """One step; the carry is zeroed where `first`."""
-        carry, _ = _gates(
-            x @ self.input_weight + self.bias, self.recurrent_weight, self.candidate_bias, _restart(carry, first)
-        )
+        before = _restart(carry, first)
+        z_input = x @ self.input_weight + self.bias
+        carry, _ = _gates(z_input, before @ self.recurrent_weight, self.candidate_bias, before)
         return carry, carry
 
     def unroll(
         self, carry: Float[Array, "N H"], x: Float[Array, "T N F"], first: Bool[Array, "T N"]
     ) -> tuple[Float[Array, "N H"], Float[Array, "T N H"]]:
         """T steps; the same numbers as T calls of `step`."""
-        z = x @ self.input_weight + self.bias
-        return _unroll(z, self.recurrent_weight, self.candidate_bias, carry, first)
+        weights = _Weights(self.input_weight, self.bias, self.recurrent_weight, self.candidate_bias)
+        return _unroll(x, weights, carry, first)
 
 
 def gru(key: Key[Array, ""], size_in: int, hidden: int) -> GRU:
@@ -60,61 +62,73 @@ def _restart(hidden: Array, first: Array) -> Array:
     return jnp.where(first[:, None], 0.0, hidden)
 
 
-def _gates(z_input: Array, recurrent_weight: Array, candidate_bias: Array, hidden: Array):
-    """h', and what the backward pass needs: r, u, n and the candidate's recurrent term, side by side."""
-    size = hidden.shape[-1]
-    z_hidden = hidden @ recurrent_weight
-    r, u = jnp.split(jax.nn.sigmoid(z_input[..., : 2 * size] + z_hidden[..., : 2 * size]), 2, axis=-1)
-    memory = z_hidden[..., 2 * size :] + candidate_bias
-    n = jnp.tanh(z_input[..., 2 * size :] + r * memory)
-    return n + u * (hidden - n), jnp.concatenate([r, u, n, memory], axis=-1)
+class _Weights(NamedTuple):
+    input: Array
+    bias: Array
+    recurrent: Array
+    candidate_bias: Array
+
+
+def _gates(z_input: Array, z_hidden: Array, candidate_bias: Array, before: Array) -> tuple[Array, Array]:
+    """h', and what the backward pass needs: r, u, n and the candidate's recurrent term m, side by side."""
+    size = before.shape[-1]
+    # σ(z) = ½ + ½ tanh(z / 2): one tanh for both gates.
+    gates = 0.5 + 0.5 * jnp.tanh(0.5 * (z_input[..., : 2 * size] + z_hidden[..., : 2 * size]))
+    r, u = gates[..., :size], gates[..., size:]
+    m = z_hidden[..., 2 * size :] + candidate_bias
+    n = jnp.tanh(z_input[..., 2 * size :] + r * m)
+    return n + u * (before - n), jnp.concatenate([r, u, n, m], axis=-1)
+
+
+def _unrolled(x: Array, weights: _Weights, carry: Array, first: Array):
+    """The final carry, and for every step the output and its gates."""
+
+    def step(hidden: Array, inputs: tuple[Array, Array]):
+        z, restart = inputs
+        before = _restart(hidden, restart)
+        hidden, gates = _gates(z + weights.bias, before @ weights.recurrent, weights.candidate_bias, before)
+        return hidden, (hidden, gates)
+
+    return jax.lax.scan(step, carry, (x @ weights.input, first))
 
 
 @jax.custom_vjp
-def _unroll(
-    z_input: Array, recurrent_weight: Array, candidate_bias: Array, carry: Array, first: Array
-) -> tuple[Array, Array]:
-    def step(hidden: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
-        z, restart = inputs
-        hidden, _ = _gates(z, recurrent_weight, candidate_bias, _restart(hidden, restart))
-        return hidden, hidden
-
-    return jax.lax.scan(step, carry, (z_input, first))
+def _unroll(x: Array, weights: _Weights, carry: Array, first: Array) -> tuple[Array, Array]:
+    final, (hidden, _) = _unrolled(x, weights, carry, first)
+    return final, hidden
 
 
-def _unroll_forward(z_input: Array, recurrent_weight: Array, candidate_bias: Array, carry: Array, first: Array):
-    def step(hidden: Array, inputs: tuple[Array, Array]):
-        z, restart = inputs
-        hidden, gates = _gates(z, recurrent_weight, candidate_bias, _restart(hidden, restart))
-        return hidden, (hidden, gates)
-
-    final, (hidden, gates) = jax.lax.scan(step, carry, (z_input, first))
+def _unroll_forward(x: Array, weights: _Weights, carry: Array, first: Array):
+    final, (hidden, gates) = _unrolled(x, weights, carry, first)
     before = jnp.where(first[..., None], 0.0, jnp.concatenate([carry[None], hidden[:-1]]))
-    return (final, hidden), (recurrent_weight, first, before, gates)
+    return (final, hidden), (x, weights, first, before, gates)
 
 
 def _unroll_backward(residuals, cotangents):
-    recurrent_weight, first, before, gates = residuals
+    x, weights, first, before, gates = residuals
     d_final, d_hidden = cotangents
+    size = before.shape[-1]
 
     def step(d_carry: Array, inputs):
         d_output, restart, before, gates = inputs
-        r, u, n, memory = jnp.split(gates, 4, axis=-1)
+        r, u, n, m = jnp.split(gates, 4, axis=-1)
         d_h = d_carry + d_output
         d_n = d_h * (1 - u) * (1 - n * n)
-        d_r = d_n * memory * r * (1 - r)
+        d_r = d_n * m * r * (1 - r)
         d_u = d_h * (before - n) * u * (1 - u)
         d_z_hidden = jnp.concatenate([d_r, d_u, d_n * r], axis=-1)
-        d_before = d_h * u + d_z_hidden @ recurrent_weight.T
-        return _restart(d_before, restart), (d_z_hidden, d_n)
+        d_z_input = jnp.concatenate([d_r, d_u, d_n], axis=-1)
+        return _restart(d_h * u + d_z_hidden @ weights.recurrent.T, restart), (d_z_input, d_z_hidden)
 
-    d_carry, (d_z_hidden, d_n) = jax.lax.scan(step, d_final, (d_hidden, first, before, gates), reverse=True)
-    size = before.shape[-1]
-    # Flat rows on purpose: contracting over T and N at once makes XLA transpose and copy both operands.
-    rows = jnp.concatenate([before, jnp.ones_like(before[..., :1])], axis=-1).reshape(-1, size + 1)
-    d_weights = rows.T @ d_z_hidden.reshape(-1, 3 * size)
-    d_z_input = jnp.concatenate([d_z_hidden[..., : 2 * size], d_n], axis=-1)
-    return d_z_input, d_weights[:-1], d_weights[-1, 2 * size :], d_carry, None
+    d_carry, d_z = jax.lax.scan(step, d_final, (d_hidden, first, before, gates), reverse=True)
+    # Flat rows on purpose: contracting over T and N at once makes XLA transpose and copy both operands. A column of
+    # ones gives the bias's gradient in the same product.
+    d_z_input, d_z_hidden = (leaf.reshape(-1, 3 * size) for leaf in d_z)
+    ones = jnp.ones_like(before[..., :1])
+    d_input = jnp.concatenate([x, ones], axis=-1).reshape(-1, x.shape[-1] + 1).T @ d_z_input
+    d_recurrent = jnp.concatenate([before, ones], axis=-1).reshape(-1, size + 1).T @ d_z_hidden
+    d_weights = _Weights(d_input[:-1], d_input[-1], d_recurrent[:-1], d_recurrent[-1, 2 * size :])
+    return (d_z_input @ weights.input.T).reshape(x.shape), d_weights, d_carry, None
 
 
 _unroll.defvjp(_unroll_forward, _unroll_backward)

@@ -46,6 +46,15 @@ def constant(value: float) -> Initializer:
     return init
 
 
+def product(x: Float[Array, "*batch in"], weight: Float[Array, "in out"]) -> Float[Array, "*batch out"]:
+    """x W over the last axis, with all leading axes made one.
+
+    So the gradient of W is one plain product as well. Contracting several axes at once, as the gradient of `x @ W`
+    does, makes XLA transpose and copy both operands on a CPU.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], weight.shape[1])
+
+
 class Linear(eqx.Module):
     """y = x W + b over the last axis; any number of leading axes."""
 
@@ -53,7 +62,7 @@ class Linear(eqx.Module):
     bias: Float[Array, "out"]
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        return x @ self.weight + self.bias
+        return product(x, self.weight) + self.bias
 
 
 def linear(key: Key[Array, ""], size_in: int, size_out: int, init: Initializer) -> Linear:

@@ -1,8 +1,8 @@
-"""S5: a stack of diagonal linear state-space layers, unrolled by a parallel scan over time.
+"""S5: a stack of diagonal linear state-space layers, unrolled by a scan over time: parallel, except on a CPU.
 
 Each layer is x' = Λ̄ x + B̄ u, y = 2 Re(C x) + D u with complex diagonal Λ̄ (half of each conjugate pair is kept),
 followed by a half-gated linear unit, a skip connection and layer normalisation. The state is zeroed at `first` by
-setting Λ̄ to 0 in that step, which the associative scan carries along for nothing.
+setting Λ̄ to 0 in that step, which an associative scan carries along for nothing.
 
 Deviations from minimax's copy of S5: the real parts of Λ are kept below −1e-4 (the option that the authors recommend
 for long sequences), and C has variance 1/P as in S5's default, where minimax's has 1/(P·H).
@@ -13,6 +13,8 @@ Lu et al. (2023), Structured State Space Models for In-Context Reinforcement Lea
 
 from __future__ import annotations
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Key
 
 from tutelage.lab.errors import BadInput
-from tutelage.nn.layers import Linear, linear, orthogonal
+from tutelage.nn.layers import Linear, linear, orthogonal, product
 
 MIN_STEP, MAX_STEP = 1e-3, 1e-1
 """Range of the initial discretisation steps Δ, log-uniform (S5's and minimax's defaults)."""
@@ -46,13 +48,13 @@ class S5Layer(eqx.Module):
 
     def drive(self, u: Float[Array, "*batch H"], factor: Complex[Array, "P"]) -> Complex[Array, "*batch P"]:
         """B̄ u, by one real product for both parts of B."""
-        real, imag = jnp.split(u @ self.input_matrix, 2, axis=-1)
+        real, imag = jnp.split(product(u, self.input_matrix), 2, axis=-1)
         return factor * jax.lax.complex(real, imag)
 
     def output(self, state: Complex[Array, "*batch P"], u: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:
         """The layer's output from its state and input."""
         parts = jnp.concatenate([state.real, state.imag], axis=-1)
-        y = jax.nn.gelu(2 * parts @ self.output_matrix + self.feedthrough * u)
+        y = jax.nn.gelu(2 * product(parts, self.output_matrix) + self.feedthrough * u)
         y = u + y * jax.nn.sigmoid(self.gate(y))
         y = y - y.mean(axis=-1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + 1e-6)
@@ -108,7 +110,7 @@ class S5(eqx.Module):
 def diagonal_recurrence(
     decay: Complex[Array, "P"], drive: Complex[Array, "T N P"], first: Bool[Array, "T N"]
 ) -> Complex[Array, "T N P"]:
-    """xₜ = aₜ ⊙ xₜ₋₁ + bₜ with x₋₁ = 0 and aₜ = 0 where `first`, else `decay`: O(log T) deep.
+    """xₜ = aₜ ⊙ xₜ₋₁ + bₜ with x₋₁ = 0 and aₜ = 0 where `first`, else `decay`.
 
     The adjoint is the same recurrence run backwards, λₜ = gₜ + aₜ₊₁ λₜ₊₁, so the backward pass is one more scan rather
     than the transposed tree of the forward one.
@@ -117,6 +119,22 @@ def diagonal_recurrence(
 
 
 def _scan(decay: Array, drive: Array, *, reverse: bool) -> Array:
+    # A parallel scan does log T times the work in log T steps: right where there is parallelism to spare, several times
+    # slower (and slow to compile) where there is not.
+    return jax.lax.platform_dependent(
+        decay, drive, cpu=partial(_sequential, reverse=reverse), default=partial(_associative, reverse=reverse)
+    )
+
+
+def _sequential(decay: Array, drive: Array, *, reverse: bool) -> Array:
+    def step(state: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        state = inputs[0] * state + inputs[1]
+        return state, state
+
+    return jax.lax.scan(step, jnp.zeros_like(drive[0]), (decay, drive), reverse=reverse)[1]
+
+
+def _associative(decay: Array, drive: Array, *, reverse: bool) -> Array:
     def combine(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
         return left[0] * right[0], right[0] * left[1] + right[1]
 
