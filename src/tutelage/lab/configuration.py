@@ -272,16 +272,20 @@ def preset_of(study: Study, name: str) -> Preset:
     return study.presets[name]
 
 
-def perturbations(config: C, check: Callable[[C], object] = lambda config: None) -> Iterator[tuple[str, C]]:
+def perturbations(
+    config: C, check: Callable[[C], object] = lambda config: None, paths: Iterable[str] | None = None
+) -> Iterator[tuple[str, C]]:
     """For every field, the configuration with another legal value there: what a test needs to find unread fields.
 
     Args:
         check: refuses combinations by raising `BadInput` (a study's `check`); then the next candidate is tried.
+        paths: these fields only.
 
     Raises `ValueError` naming the first field for which no candidate is legal.
     """
-    values = flatten(config)
-    for path, field in fields(type(config)).items():
+    values, known = flatten(config), fields(type(config))
+    for path in known if paths is None else paths:
+        field = known[path]
         for candidate in _candidates(field, values[path]):
             if candidate == values[path] or field.problem(candidate) is not None:
                 continue
