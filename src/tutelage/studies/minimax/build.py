@@ -48,7 +48,9 @@ def environment(config: Config) -> Environment:
 
 def student_maker(config: Config, env: Environment) -> Any:
     """`key -> ActorCritic` for the students' world."""
-    example = jax.eval_shape(lambda k: env.reset(k, env.sample_task(k))[1], jax.random.key(0))
+    example = jax.eval_shape(
+        lambda k, draw: env.reset(k, env.sample_task(draw))[1], *jax.random.split(jax.random.key(0))
+    )
 
     def make(key: Key[Array, ""]) -> ActorCritic:
         k_encoder, k_net = jax.random.split(key)
