@@ -81,6 +81,14 @@ def test_published_settings_are_those_of_the_reference():
         ("score_true_regret", {"domain": "acrobot"}, "needs an environment with an exact solver"),
         ("dr", {"ppo.num_minibatches": 3}, "num_minibatches = 3 does not divide the 4 environments"),
         ("dr", {"rollout.num_devices": 3}, "num_devices = 3 does not divide the 4 levels"),
+        ("plr", {"rollout.num_devices": 2, "teacher.replay.buffer_size": 17}, "does not divide the 17 slots"),
+        ("sfl", {"rollout.num_devices": 2, "teacher.sfl.keep": 5}, "does not divide the 5 levels that a search keeps"),
+        (
+            "sfl",
+            {"rollout.num_devices": 4, "teacher.sfl.keep": 8},
+            "on each of rollout.num_devices = 4 devices: teacher.sfl.share = 0.5",
+        ),
+        ("dr", {"rollout.num_devices": 2, "ppo.num_minibatches": 4}, "the 2 environments of a rollout on each device"),
         ("dr", {"maze.view": 4}, "view = 4"),
         ("dr", {"cartpole.gravity": (2.0, 1.0), "domain": "cartpole"}, "gravity"),
     ],
@@ -92,6 +100,13 @@ def test_bad_input_is_one_line_before_any_work(arm, changes, message):
         study.check(config)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_more_devices_than_there_are_are_refused_before_compilation():
+    config = tiny("dr", rollout__num_devices=4)
+    study.check(config)
+    with pytest.raises(BadInput, match=r"num_devices = 4 is more than the devices that JAX sees here: \d"):
+        study.build(config, [0])
 
 
 def test_rollouts_shorter_than_an_episode_are_warned_about():
@@ -130,9 +145,10 @@ def program_text(config):
     key = jax.random.key(0)
     state = jax.eval_shape(ued.init, key)
     during, final = evaluators(config, environment(dataclasses.replace(config, num_training_walls=-1)))
+    devices = [("devices", config.rollout.num_devices)]
     parts = [
         jax.make_jaxpr(ued.init)(key),
-        jax.make_jaxpr(ued.update)(state),
+        jax.make_jaxpr(ued.update, axis_env=devices)(state),
         jax.make_jaxpr(during)(state, key),
         jax.make_jaxpr(final)(state, key),
     ]

@@ -68,6 +68,7 @@ Metric = Array | Last | Sum | Max | Sometimes
 Init = Callable[[Key[Array, ""]], PyTree]
 Update = Callable[[PyTree], tuple[PyTree, Mapping[str, Metric]]]
 Evaluate = Callable[[PyTree, Key[Array, ""]], Mapping[str, Array | Sometimes]]
+Place = Callable[[PyTree], PyTree]
 
 
 def jax_program(
@@ -78,6 +79,8 @@ def jax_program(
     seeds: Sequence[int],
     mode: str = "loop",
     final: Evaluate | None = None,
+    place: Place | None = None,
+    num_devices: int = 1,
 ) -> JaxProgram:
     """A `Program` of pure functions.
 
@@ -86,6 +89,9 @@ def jax_program(
         mode: "loop" runs the seeds one after another through one executable of one seed; "vmap" runs them side by
             side, in which `lax.cond` and `lax.switch` run all their branches.
         final: the evaluation after the last update, where it is to be more thorough than the others.
+        place: for a system over several devices, `state of one seed (arrays) -> the same, each array on the devices
+            where it belongs`. Needs mode "loop".
+        num_devices: how many devices such a system uses.
 
     Turns on the persistent compilation cache (`enable_compilation_cache`).
 
@@ -95,8 +101,10 @@ def jax_program(
     """
     if mode not in ("loop", "vmap"):
         raise BadInput(f"mode = {mode!r}: must be 'loop' or 'vmap'")
+    if place is not None and mode != "loop":
+        raise BadInput(f"mode = {mode!r}: a state that is placed by hand needs 'loop'")
     enable_compilation_cache()
-    return JaxProgram(init, update, evaluate, final or evaluate, tuple(seeds), mode)
+    return JaxProgram(init, update, evaluate, final or evaluate, tuple(seeds), mode, place, num_devices)
 
 
 class JaxProgram:
@@ -109,14 +117,24 @@ class JaxProgram:
     compiles = True
 
     def __init__(
-        self, init: Init, update: Update, evaluate: Evaluate, final: Evaluate, seeds: tuple[int, ...], mode: str
+        self,
+        init: Init,
+        update: Update,
+        evaluate: Evaluate,
+        final: Evaluate,
+        seeds: tuple[int, ...],
+        mode: str,
+        place: Place | None,
+        num_devices: int,
     ) -> None:
         self.seeds = seeds
+        self.num_devices = num_devices
         self.compile_seconds = 0.0
         self.traces: Counter[str] = Counter()
         self._init, self._update = init, update
         self._evaluate, self._final = evaluate, final
         self._abreast = mode == "vmap"
+        self._place = place
         self._executables: dict[Any, Callable[..., Any]] = {}
         self._optional: dict[str, set[str]] = {}  # by verb: the names wrapped in Sometimes
         self._layout: Layout | None = None
@@ -127,7 +145,7 @@ class JaxProgram:
         if "init" not in self._executables:
             traced, seconds = self._trace_init()
             self._executables["init"] = self._built(traced, seconds)
-        return self._each(self._executables["init"], self._seed_arguments())
+        return self._placed(self._each(self._executables["init"], self._seed_arguments()))
 
     def update(self, state: Any, num_updates: int) -> tuple[Any, Callable[[], list[Figures]]]:
         chunk = self._executable(("update", num_updates), self._chunk(num_updates), state, donate=True)
@@ -136,7 +154,7 @@ class JaxProgram:
             return state, lambda: self._figures("update", metrics)
         pairs = [chunk(of_seed) for of_seed in state]
         metrics = [figures for _, figures in pairs]
-        return tuple(of_seed for of_seed, _ in pairs), lambda: self._figures("update", metrics)
+        return self._placed(tuple(of_seed for of_seed, _ in pairs)), lambda: self._figures("update", metrics)
 
     def evaluate(self, state: Any, step: int, *, final: bool = False) -> list[Figures]:
         name = "final" if final and self._final is not self._evaluate else "evaluate"
@@ -162,7 +180,7 @@ class JaxProgram:
         if self._abreast:
             return layout.to_device([arrays[name] for name in layout.names])
         rows = range(len(self.seeds))
-        return tuple(layout.to_device([arrays[name][row, ...] for name in layout.names]) for row in rows)
+        return self._placed(tuple(layout.to_device([arrays[name][row, ...] for name in layout.names]) for row in rows))
 
     def seed_state(self, state: Any, index: int) -> PyTree:
         """The state of the seed at that position, as `init` made it: modules with their functions, no seed axis."""
@@ -170,17 +188,22 @@ class JaxProgram:
         arrays = jax.tree.map(lambda leaf: leaf[index], state) if self._abreast else state[index]
         return eqx.combine(arrays, layout.static)
 
+    def _placed(self, state: Any) -> Any:
+        # After every verb, not only `load`: an executable accepts one placement, and the compiler is free to give back
+        # another (of an empty array, say). Where nothing has to move this costs nothing.
+        return state if self._place is None else tuple(self._place(of_seed) for of_seed in state)
+
     # About the machine.
 
     def device(self) -> str:
-        device = jax.local_devices()[0]
+        device, used = jax.local_devices()[0], f"{jax.local_device_count()} visible, {self.num_devices} used"
         if device.platform == "cpu":
-            return f"CPU, {os.cpu_count()} cores"
-        return f"{device.device_kind} ({jax.local_device_count()} visible, 1 used)"
+            return f"CPU, {os.cpu_count()} cores" + (f" ({used} as devices)" if self.num_devices > 1 else "")
+        return f"{device.device_kind} ({used})"
 
     def peak_device_bytes(self) -> int:
-        stats = jax.local_devices()[0].memory_stats() or {}
-        return int(stats.get("peak_bytes_in_use", 0))
+        stats = [device.memory_stats() or {} for device in jax.local_devices()[: self.num_devices]]
+        return max(int(of_device.get("peak_bytes_in_use", 0)) for of_device in stats)
 
     # Tracing and compiling.
 

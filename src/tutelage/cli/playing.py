@@ -29,7 +29,7 @@ def play(argv: list[str]) -> int:
         print(note)
     if run.study.play is None:
         raise BadInput(f"study {run.study.name!r} has no tasks as text")
-    exhibits = run.study.play(run.config, run.state, text, chosen.levels, chosen.episodes, chosen.seed)
+    exhibits = run.study.play(run.config, run.program, run.state, text, chosen.levels, chosen.episodes, chosen.seed)
     _print_tables(exhibits)
     if chosen.out:
         out = Path(chosen.out)

@@ -84,6 +84,7 @@ def paired(
     num_students: int,
     num_updates: int,
     objective: str = "relative_regret",
+    axis_name: str | None = None,
 ) -> Teacher:
     """The adversary as a teacher shared by all students: N = `num_tasks` levels a cycle, one PPO update after each.
 
@@ -95,13 +96,14 @@ def paired(
         num_students: A, the leading axis of the outcomes.
         num_updates: length of the run, over which the step size anneals if it does.
         objective: a name in `OBJECTIVES`.
+        axis_name: of the map over devices inside which the teacher runs; one adversary learns from all of them.
 
     Raises:
         BadInput: the objective is unknown or not defined for so many students.
     """
     _check(objective, num_students)
     endless = _without_end(design)
-    learning = ppo(config.ppo, num_updates=num_updates)
+    learning = ppo(config.ppo, num_updates=num_updates, axis_name=axis_name)
 
     def init(key: Key[Array, ""]) -> PairedState:
         return PairedState(learning.init(make_net(key)))
@@ -141,7 +143,7 @@ def paired(
             gamma=config.ppo.discount,
             lam=config.ppo.gae_lambda,
         )
-        neutral = _mean_where(known, advantage)
+        neutral = _mean_where(known, advantage, axis_name)
         learner, losses = learning.update(
             state.learner,
             key,
@@ -150,7 +152,7 @@ def paired(
             jnp.where(known, target, trajectory.value),
         )
         metrics = {
-            objective: _mean_where(known, worth),
+            objective: _mean_where(known, worth, axis_name),
             "known": known.mean(dtype=jnp.float32),
             **{f"ppo/{name}": value for name, value in losses.items()},
         }
@@ -203,7 +205,11 @@ def _without_end(design: Environment) -> Environment:
     return dataclasses.replace(design, step=step, truncates=False)
 
 
-def _mean_where(known: Bool[Array, "N"], values: Float[Array, "*T N"]) -> Float[Array, ""]:
-    """The mean over known levels; 0 if none is known."""
-    count = jnp.maximum(known.sum() * (values.size // known.size), 1)
-    return jnp.where(known, values, 0.0).sum() / count
+def _mean_where(
+    known: Bool[Array, "N"], values: Float[Array, "*T N"], axis_name: str | None = None
+) -> Float[Array, ""]:
+    """The mean over known levels (of all devices); 0 if none is known."""
+    total, count = jnp.where(known, values, 0.0).sum(), known.sum() * (values.size // known.size)
+    if axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    return total / jnp.maximum(count, 1)

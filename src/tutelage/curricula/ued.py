@@ -85,6 +85,8 @@ class UED:
         num_probe_steps: steps of a probe, for teachers which roll the student out on their own (SFL).
         side_by_side: vmap over students (accelerators). On a CPU one after another is faster: batched small matrix
             products lose more than they gain, and branches are not both run.
+        axis_name: of the map over devices inside which `update` runs (`tutelage.curricula.sharding`); `ppo` has the
+            same. Devices then share every decision and every gradient, and draw tasks and actions of their own.
     """
 
     env: Environment
@@ -100,6 +102,7 @@ class UED:
     fresh_tasks: bool = False
     num_probe_steps: int = 256
     side_by_side: bool = False
+    axis_name: str | None = None
 
     def init(self, key: Key[Array, ""]) -> UEDState:
         """Independent students, a teacher that has seen nothing."""
@@ -126,6 +129,7 @@ class UED:
     def cycle(self, state: UEDState) -> tuple[UEDState, Cycle]:
         """Propose, roll out, observe: the teacher moves on, the students stay as they are."""
         key, k_prepare, k_decide, k_propose, k_rollout, k_observe = jax.random.split(state.key, 6)
+        k_prepare, k_propose, k_rollout, k_observe = map(self._own, (k_prepare, k_propose, k_rollout, k_observe))
         nets = state.learners.net
         teacher = self._prepare(state.teacher, k_prepare, nets)
         phase = self._decide(teacher, k_decide)
@@ -174,6 +178,10 @@ class UED:
             return jax.vmap(function)(*args)
         return jax.lax.map(lambda rows: function(*rows), args)
 
+    def _own(self, key: Key[Array, ""]) -> Key[Array, ""]:
+        """A key of this device alone, of one that all devices share."""
+        return key if self.axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))
+
     def _play(self, key: Array, net: ActorCritic, tasks: Task, known: Array, num_steps: int) -> tuple:
         copies = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.num_copies, axis=0), tasks)
         on_end = "sample" if self.fresh_tasks else "replay"
@@ -206,12 +214,14 @@ class UED:
         return self.each(of_one, teacher, jax.random.split(key, self.num_students), nets)
 
     def _decide(self, teacher: TeacherState, key: Array) -> Array:
-        if self.teacher.shared:
-            return self.teacher.decide(teacher, key, self.teacher.ready(teacher))
-        # One decision for the whole population: members may differ in how full their buffers are, and a replay phase
-        # needs all of them ready.
-        ready = self.each(self.teacher.ready, teacher).all()
-        return self.teacher.decide(jax.tree.map(lambda leaf: leaf[0], teacher), key, ready)
+        # One decision for the whole population and all devices: they may differ in how full their buffers are, and a
+        # replay phase needs all of them ready.
+        is_shared = self.teacher.shared
+        ready = self.teacher.ready(teacher) if is_shared else self.each(self.teacher.ready, teacher).all()
+        if self.axis_name is not None:
+            ready = jax.lax.pmin(ready.astype(jnp.int32), self.axis_name) > 0
+        first = teacher if is_shared else jax.tree.map(lambda leaf: leaf[0], teacher)
+        return self.teacher.decide(first, key, ready)
 
     def _propose(self, teacher: TeacherState, key: Array, phase: Array) -> tuple:
         if not self.teacher.shared:

@@ -60,6 +60,10 @@ class Program(Protocol):
         """The inverse of `save`. Raises `BadInput` naming the first array that is missing, extra or misshapen."""
         ...
 
+    def seed_state(self, state: State, index: int) -> State:
+        """The state of the seed at that position alone, as the study's own functions know it (for exhibits, play)."""
+        ...
+
     def device(self) -> str:
         """The device in words, for the record."""
         ...

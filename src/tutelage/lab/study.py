@@ -130,9 +130,9 @@ class Study:
         check: refuses combinations that no single field shows (`BadInput`); returns warnings, one line each.
         build: `(config, seeds) -> Program`.
         work: `config -> (unit, amount of it in one update)`, e.g. ("environment steps", 8192), for the throughput.
-        exhibits: `(config, seed, state of that seed's program) -> exhibits`, at the end of a run.
-        play: `(config, state, text, name of the text, episodes, seed) -> exhibits`: the run's agent on tasks of one's
-            own, given as text; None where tasks have no text.
+        exhibits: `(config, program, its state) -> exhibits`, at the end of a run.
+        play: `(config, program, its state, text, name of the text, episodes, seed) -> exhibits`: the run's agent on
+            tasks of one's own, given as text; None where tasks have no text.
         headline: the evaluation figure that progress, tables and curves show first.
     """
 
@@ -150,6 +150,6 @@ class Study:
     work: Callable[[Config], tuple[str, float]]
     headline: str
     exhibits: Callable[[Config, Program, State], list[Exhibit]] | None = None
-    play: Callable[[Config, State, str, str, int, int], list[Exhibit]] | None = None
+    play: Callable[[Config, Program, State, str, str, int, int], list[Exhibit]] | None = None
     seeds: Literal["vmap", "loop"] = "loop"
     main_arm: str = ""

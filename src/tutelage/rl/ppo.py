@@ -60,8 +60,13 @@ class PPO:
     ]
 
 
-def ppo(config: PPOConfig, *, num_updates: int) -> PPO:
+def ppo(config: PPOConfig, *, num_updates: int, axis_name: str | None = None) -> PPO:
     """A learner for rollouts. `num_updates` is the length of the run, over which the step size anneals if it does.
+
+    With an `axis_name`, `update` runs inside a map over that axis (`jax.shard_map`, `jax.vmap`), each device on
+    environments of its own, as many as every other. Advantages are normalised over all of them, gradients and metrics
+    are means over devices: with one minibatch this is exactly the update of the whole batch, with several a minibatch
+    is made of a part of every device. Learners that start equal stay equal.
 
     Raises:
         BadInput: at the first `update`, if the environments cannot be divided into `num_minibatches` equal parts.
@@ -89,7 +94,9 @@ def ppo(config: PPOConfig, *, num_updates: int) -> PPO:
         def gradient_step(state: tuple[ActorCritic, optax.OptState], envs: Array | None):
             net, opt_state = state
             part = batch if envs is None else jax.tree.map(lambda leaf: jnp.take(leaf, envs, axis=1), batch)
-            grads, metrics = jax.grad(loss, has_aux=True)(net, part, config)
+            grads, metrics = jax.grad(loss, has_aux=True)(net, part, config, axis_name)
+            if axis_name is not None:
+                grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
             metrics["grad_norm"] = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
             directions, opt_state = optimiser.update(grads, opt_state)
             net = jax.tree.map(lambda p, d: p - step_size * d, net, directions)
@@ -115,8 +122,10 @@ def _shuffles(key: Key[Array, ""], config: PPOConfig, num_envs: int) -> Int[Arra
     return order.reshape(config.num_epochs * config.num_minibatches, num_envs // config.num_minibatches)
 
 
-def loss(net: ActorCritic, batch: Batch, config: PPOConfig) -> tuple[Float[Array, ""], Metrics]:
-    """The loss of one minibatch and its parts.
+def loss(
+    net: ActorCritic, batch: Batch, config: PPOConfig, axis_name: str | None = None
+) -> tuple[Float[Array, ""], Metrics]:
+    """The loss of one minibatch and its parts; with an `axis_name`, of this device's part of the minibatch.
 
     L = −E[min(r Â, clip(r, 1−ε, 1+ε) Â)] + c_V · ½ E[max((V−G)², (V_clip−G)²)] − c_H E[H]
 
@@ -128,7 +137,7 @@ def loss(net: ActorCritic, batch: Batch, config: PPOConfig) -> tuple[Float[Array
 
     log_ratio = distribution.log_prob(trajectory.action) - trajectory.log_prob
     ratio = jnp.exp(log_ratio)
-    advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + ADVANTAGE_EPS)
+    advantage = normalised(batch.advantage, axis_name)
     clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
     policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
 
@@ -149,3 +158,12 @@ def loss(net: ActorCritic, batch: Batch, config: PPOConfig) -> tuple[Float[Array
         "approximate_kl": (ratio - 1 - log_ratio).mean(),
         "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(),
     }
+
+
+def normalised(advantage: Float[Array, "T N"], axis_name: str | None = None) -> Float[Array, "T N"]:
+    """Mean 0 and standard deviation 1, over the environments of all devices where there is an axis of them."""
+    if axis_name is None:
+        return (advantage - advantage.mean()) / (advantage.std() + ADVANTAGE_EPS)
+    centred = advantage - jax.lax.pmean(advantage.mean(), axis_name)
+    deviation = jnp.sqrt(jax.lax.pmean(jnp.square(centred).mean(), axis_name))
+    return centred / (deviation + ADVANTAGE_EPS)

@@ -24,7 +24,7 @@ from tutelage.lab.program import Program, State
 from tutelage.lab.study import Exhibit, Paper, Study
 from tutelage.studies.minimax.arms import ARMS, PRESETS
 from tutelage.studies.minimax.claims import CLAIMS, PUBLISHED
-from tutelage.studies.minimax.config import Config
+from tutelage.studies.minimax.config import Config, of_one_device
 
 ADVERSARIES = ("paired", "population_paired", "minimax")
 """Kinds of teachers that build levels."""
@@ -51,21 +51,18 @@ def check(config: Config) -> list[str]:
                 )
     else:
         _check_ranges(config.domain, getattr(config, config.domain))
-    curricula_config.check(
-        teacher,
-        num_tasks=rollout.num_tasks,
-        num_students=rollout.num_students,
-        num_value_heads=config.network.num_value_heads,
-        can_solve=in_maze,
-    )
+    _check_teacher(config)
     if not in_maze and teacher.kind in ADVERSARIES:
         raise BadInput(f"teacher.kind = {teacher.kind!r} needs a world with an editor: domain = 'maze'")
     if not in_maze and (teacher.kind == "sfl" or teacher.replay.score == "learnability"):
         raise BadInput(f"domain = {config.domain!r} has no notion of solving a level, which learnability needs: 'maze'")
-    rows = rollout.num_tasks * rollout.num_copies
+    if rollout.num_devices > 1:
+        _check_devices(config)
+    rows = rollout.num_tasks * rollout.num_copies // rollout.num_devices
     if rows % ppo.num_minibatches != 0:
         raise BadInput(
             f"ppo.num_minibatches = {ppo.num_minibatches} does not divide the {rows} environments of a rollout"
+            + (" on each device" if rollout.num_devices > 1 else "")
         )
     horizon = config.maze.max_steps if in_maze else getattr(config, config.domain).horizon
     if rollout.num_steps < horizon and teacher.kind != "dr":
@@ -74,6 +71,33 @@ def check(config: Config) -> list[str]:
             "never completed have no score and never enter a buffer"
         ]
     return []
+
+
+def _check_teacher(config: Config) -> None:
+    curricula_config.check(
+        config.teacher,
+        num_tasks=config.rollout.num_tasks,
+        num_students=config.rollout.num_students,
+        num_value_heads=config.network.num_value_heads,
+        can_solve=config.domain == "maze",
+    )
+
+
+def _check_devices(config: Config) -> None:
+    number, teacher = config.rollout.num_devices, config.teacher
+    shared = [(config.rollout.num_tasks, "levels of a rollout", "rollout.num_tasks")]
+    if teacher.kind in ("plr", "accel"):
+        shared.append((teacher.replay.buffer_size, "slots of the buffer", "teacher.replay.buffer_size"))
+    if teacher.kind == "sfl":
+        shared.append((teacher.sfl.batch_size, "levels in a batch of a search", "teacher.sfl.batch_size"))
+        shared.append((teacher.sfl.keep, "levels that a search keeps", "teacher.sfl.keep"))
+    for amount, what, path in shared:
+        if amount % number != 0:
+            raise BadInput(f"rollout.num_devices = {number} does not divide the {amount} {what} ({path})")
+    try:
+        _check_teacher(of_one_device(config))
+    except BadInput as problem:
+        raise BadInput(f"on each of rollout.num_devices = {number} devices: {problem}") from None
 
 
 def _check_ranges(domain: str, physics: Any) -> None:
@@ -97,11 +121,13 @@ def exhibits(config: Config, program: Program, state: State) -> list[Exhibit]:
     return exhibits(config, program, state)
 
 
-def play(config: Config, state: State, text: str, source: str, num_episodes: int, seed: int) -> list[Exhibit]:
+def play(
+    config: Config, program: Program, state: State, text: str, source: str, num_episodes: int, seed: int
+) -> list[Exhibit]:
     """The run's agent in the mazes of a text (imports JAX)."""
     from tutelage.studies.minimax.play import play
 
-    return play(config, state, text, source, num_episodes, seed)
+    return play(config, program, state, text, source, num_episodes, seed)
 
 
 def work(config: Config) -> tuple[str, float]:
@@ -136,6 +162,7 @@ study = Study(
         "Insertion, replacement, deduplication": "tutelage.curricula.replay:insert",
         "PLR, PLR⊥, parallel PLR": "tutelage.curricula.plr:plr",
         "ACCEL, parallel ACCEL": "tutelage.curricula.accel:accel",
+        "Several devices": "tutelage.curricula.sharding:spread",
         "Domain randomisation": "tutelage.curricula.domain_randomization:dr",
         "PAIRED, population PAIRED, minimax adversary": "tutelage.curricula.paired:paired",
         "SFL": "tutelage.curricula.sfl:sfl",

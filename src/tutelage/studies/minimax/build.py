@@ -16,6 +16,7 @@ from tutelage.curricula.domain_randomization import dr
 from tutelage.curricula.paired import OBJECTIVE_OF, paired
 from tutelage.curricula.plr import plr
 from tutelage.curricula.sfl import sfl
+from tutelage.curricula.sharding import spread
 from tutelage.curricula.teacher import Teacher
 from tutelage.curricula.ued import UED
 from tutelage.envs import maze
@@ -24,11 +25,12 @@ from tutelage.envs.classic.cartpole import make_cartpole
 from tutelage.envs.classic.pendulum import make_pendulum
 from tutelage.envs.config import EditorConfig
 from tutelage.envs.environment import Environment
+from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Program
 from tutelage.nn import encoders
 from tutelage.nn.actor_critic import ActorCritic, actor_critic
 from tutelage.rl.ppo import ppo
-from tutelage.studies.minimax.config import Config
+from tutelage.studies.minimax.config import Config, of_one_device
 from tutelage.studies.minimax.evaluation import evaluators
 
 
@@ -103,17 +105,24 @@ def teacher(config: Config, env: Environment) -> Teacher:
         num_students=config.rollout.num_students,
         num_updates=config.schedule.num_updates,
         objective=OBJECTIVE_OF[choice.kind],
+        axis_name=axis_name(config),
     )
 
 
+def axis_name(config: Config) -> str | None:
+    """The name of the axis of devices, if there are several."""
+    return "devices" if config.rollout.num_devices > 1 else None
+
+
 def system(config: Config) -> UED:
-    """The students, their world and their teacher."""
+    """The students, their world and their teacher; of several devices, the share of one."""
+    config = of_one_device(config)
     env = environment(config)
     return UED(
         env=env,
         teacher=teacher(config, env),
         make_net=student_maker(config, env),
-        ppo=ppo(config.ppo, num_updates=config.schedule.num_updates),
+        ppo=ppo(config.ppo, num_updates=config.schedule.num_updates, axis_name=axis_name(config)),
         gamma=config.ppo.discount,
         gae_lambda=config.ppo.gae_lambda,
         num_students=config.rollout.num_students,
@@ -123,12 +132,23 @@ def system(config: Config) -> UED:
         fresh_tasks=config.teacher.kind == "dr",
         num_probe_steps=config.teacher.sfl.rollout_steps,
         side_by_side=jax.default_backend() != "cpu",
+        axis_name=axis_name(config),
     )
 
 
 def build(config: Config, seeds: Sequence[int]) -> Program:
-    """The compiled system for these seeds."""
+    """The compiled system for these seeds.
+
+    Raises:
+        BadInput: there are fewer devices than asked for.
+    """
+    number, seen = config.rollout.num_devices, jax.local_device_count()
+    if number > seen:
+        raise BadInput(f"rollout.num_devices = {number} is more than the devices that JAX sees here: {seen}")
     enable_compilation_cache()
     ued = system(config)
     during, final = evaluators(config, environment(dataclasses.replace(config, num_training_walls=-1)))
-    return jax_program(ued.init, ued.update, during, final=final, seeds=seeds)
+    if number == 1:
+        return jax_program(ued.init, ued.update, during, final=final, seeds=seeds)
+    wide = spread(ued, number)
+    return jax_program(wide.init, wide.update, during, final=final, seeds=seeds, place=wide.place, num_devices=number)

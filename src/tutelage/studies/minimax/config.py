@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from tutelage.curricula.config import TeacherConfig
@@ -31,6 +32,13 @@ class RolloutConfig:
     num_steps: int = setting(256, "T: steps of one rollout.", interval="[1, inf)", unit="steps", source="minimax")
     num_students: int = setting(
         1, "A: students trained side by side (PAIRED needs 2).", interval="[1, inf)", source="minimax"
+    )
+    num_devices: int = setting(
+        1,
+        "D: devices over which levels and teacher are spread; each rolls out N/D levels and keeps a buffer of its own.",
+        interval="[1, inf)",
+        unit="devices",
+        source="minimax",
     )
 
 
@@ -91,3 +99,23 @@ class Config:
     rollout: RolloutConfig = part(RolloutConfig)
     evaluation: EvaluationConfig = part(EvaluationConfig)
     schedule: Schedule = part(Schedule)
+
+
+def of_one_device(config: Config) -> Config:
+    """The share of each of D = rollout.num_devices devices: what adds up over devices is divided by D.
+
+    That is N levels of a rollout, K slots of the buffer, and of SFL's search the levels in a batch and those kept.
+    Everything else is the same on every device: edits and parents in a batch (`teacher.edit.subsample`), the
+    adversary, the shares and thresholds. Sizes must be divisible (`studies.minimax.check`).
+    """
+    number, teacher = config.rollout.num_devices, config.teacher
+    replay, sfl = teacher.replay, teacher.sfl
+    if teacher.kind in ("plr", "accel"):
+        replay = dataclasses.replace(replay, buffer_size=replay.buffer_size // number)
+    if teacher.kind == "sfl":
+        sfl = dataclasses.replace(sfl, batch_size=sfl.batch_size // number, keep=sfl.keep // number)
+    return dataclasses.replace(
+        config,
+        rollout=dataclasses.replace(config.rollout, num_tasks=config.rollout.num_tasks // number),
+        teacher=dataclasses.replace(teacher, replay=replay, sfl=sfl),
+    )

@@ -37,25 +37,23 @@ LONGEST_WALK = 250
 """Steps of a walk that are kept: an animation of a thousand steps of being lost teaches nothing."""
 
 
-def of_seed(state: Any) -> UEDState:
-    """The first seed's state (a program's state holds one per seed)."""
-    return state[0]
-
-
 def exhibits(config: Config, program: Program, state: Any) -> list[Exhibit]:
     """Everything the report shows of one run; nothing for worlds which have no pictures."""
-    del program
     if config.domain != "maze":
         return []
-    ued = of_seed(state)
+    ued: UEDState = program.seed_state(state, 0)
     net = jax.tree.map(lambda leaf: leaf[0], ued.learners.net)
     key = jax.random.fold_in(jax.random.key(0), int(ued.updates))
     k_walks, k_robust = jax.random.split(key)
     shown = [*walks(config, net, k_walks), *robustness_curve(config, net, k_robust)]
     if not isinstance(ued.teacher, ReplayState):
         return shown
-    teacher = jax.tree.map(lambda leaf: np.asarray(leaf)[0], ued.teacher)
-    return [*shown, *buffer_galleries(teacher)]
+    # The first student's teacher, and of several devices the first one's: a lineage lives in one buffer.
+    devices = config.rollout.num_devices
+    first = (0, 0) if devices > 1 else (0,)
+    teacher = jax.tree.map(lambda leaf: np.asarray(leaf)[first], ued.teacher)
+    where = f"in the buffer of the first of {devices} devices" if devices > 1 else "in the buffer"
+    return [*shown, *buffer_galleries(teacher, where)]
 
 
 def robustness_curve(config: Config, net: ActorCritic, key: Key[Array, ""]) -> list[Exhibit]:
@@ -112,7 +110,7 @@ def _walk(
     return Exhibit(f"walk-{name.lower()}", f"Walk: {name}", caption, svg=picture)
 
 
-def buffer_galleries(teacher: ReplayState) -> list[Exhibit]:
+def buffer_galleries(teacher: ReplayState, where: str) -> list[Exhibit]:
     """The buffer at the end: what scored highest, what was replayed most, and where an edited level came from."""
     buffer = teacher.buffer
     size = int(buffer.size)
@@ -125,13 +123,13 @@ def buffer_galleries(teacher: ReplayState) -> list[Exhibit]:
             buffer.level,
             by_score[:GALLERY],
             [f"score {scores[slot]:.2f}" for slot in by_score[:GALLERY]],
-            Exhibit("levels-score", "Levels of the highest score", f"Of {size} levels in the buffer at the end."),
+            Exhibit("levels-score", "Levels of the highest score", f"Of {size} levels {where} at the end."),
         ),
         _gallery(
             buffer.level,
             by_replays[:GALLERY],
             [f"{replays[slot]} times" for slot in by_replays[:GALLERY]],
-            Exhibit("levels-replayed", "Levels replayed most", f"Of {size} levels in the buffer at the end."),
+            Exhibit("levels-replayed", "Levels replayed most", f"Of {size} levels {where} at the end."),
         ),
     ]
     generations = buffer.lineage.generation[:size]

@@ -14,12 +14,15 @@ from tutelage.envs.maze import render
 from tutelage.envs.maze.solver import shortest_path
 from tutelage.envs.maze.text import parse_levels
 from tutelage.lab.errors import BadInput
+from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.rl.evaluation import record
 from tutelage.studies.minimax.config import Config
 
 
-def play(config: Config, state: Any, text: str, source: str, num_episodes: int, seed: int) -> list[Exhibit]:
+def play(
+    config: Config, program: Program, state: Any, text: str, source: str, num_episodes: int, seed: int
+) -> list[Exhibit]:
     """Evaluate the first seed's first student on the levels of a text (`tutelage.envs.maze.text`).
 
     Returns a table (level, solved rate, shortest solution) and an animated walk for each level.
@@ -30,7 +33,7 @@ def play(config: Config, state: Any, text: str, source: str, num_episodes: int, 
     if config.domain != "maze":
         raise BadInput(f"domain = {config.domain!r} of this run has no levels as text; allowed is 'maze'")
     levels = parse_levels(text, max_steps=config.maze.max_steps, source=source)
-    net = jax.tree.map(lambda leaf: leaf[0], state[0].learners.net)
+    net = jax.tree.map(lambda leaf: leaf[0], program.seed_state(state, 0).learners.net)
     batch = maze.stack(list(levels.values()))
     height, width = batch.wall.shape[1:]
     world = dataclasses.replace(config.maze, height=height, width=width, max_steps=int(batch.max_steps.max()))
