@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from tutelage.backends.jax_program import Evaluate
 from tutelage.curricula.ued import UEDState
 from tutelage.curricula.zero_shot import robustness, solved_rates, worst_case_rate
 from tutelage.envs import maze
-from tutelage.envs.environment import Environment
+from tutelage.envs.environment import Environment, Task
 from tutelage.nn.actor_critic import ActorCritic
 from tutelage.rl.evaluation import evaluate
 from tutelage.studies.minimax.config import Config
@@ -84,11 +85,20 @@ def evaluators(config: Config, env: Environment) -> tuple[Evaluate, Evaluate]:
     Both play held-out levels and the suite; the last one plays more episodes, and the worst of many random levels.
     """
     chosen = config.evaluation
-    held_out = jax.jit(jax.vmap(env.sample_task))(jax.random.split(jax.random.key(HELD_OUT_KEY), chosen.num_held_out))
     in_maze = config.domain == "maze"
-    batches = suites(config, max(chosen.num_episodes, chosen.final_episodes)) if in_maze else []
+
+    @functools.cache
+    def levels_to_play() -> tuple[Task, list[Suite]]:
+        # Drawn when the first evaluation is traced, not before the first update, which need not wait for them; as
+        # values all the same, not as a part of the evaluation that would be drawn again each time.
+        with jax.ensure_compile_time_eval():
+            keys = jax.random.split(jax.random.key(HELD_OUT_KEY), chosen.num_held_out)
+            held_out = jax.jit(jax.vmap(env.sample_task))(keys)
+            number = max(chosen.num_episodes, chosen.final_episodes)
+            return held_out, suites(config, number) if in_maze else []
 
     def figures(net: ActorCritic, key: Key[Array, ""], final: bool) -> dict[str, Array]:
+        held_out, batches = levels_to_play()
         k_held, k_suite, k_robust = jax.random.split(key, 3)
         result = evaluate(k_held, net, env, held_out, 1)
         found = {"held_out_return": result.returns.mean()}
