@@ -104,7 +104,7 @@ def _heading(material: Material, study: Study | None) -> list[Any]:
             element("p", study.summary),
         ]
     parts.append(_tiles(material))
-    commands = list(dict.fromkeys(_commands(material)))
+    commands = list(dict.fromkeys(_commands(material, study)))
     if commands:
         parts.append(element("p", "How these runs were made:", class_="small soft"))
         shown = "\n".join(commands[:8]) + (f"\n… and {len(commands) - 8} more" if len(commands) > 8 else "")
@@ -146,11 +146,15 @@ def _tiles(material: Material) -> Markup:
     )
 
 
-def _commands(material: Material) -> list[str]:
+def _commands(material: Material, study: Study | None) -> list[str]:
     """The command lines that make these runs again: one for a study folder, else one for each run."""
     commands = []
     for plan in material.plans:
         words = ["tutelage", "study", str(plan.get("study", ""))]
+        arms = plan.get("arms")
+        known = None if study is None else set(study.arms)
+        if isinstance(arms, list) and arms and set(map(str, arms)) != known:
+            words += ["--arms", ",".join(map(str, arms))]
         commands.append(_command(words, plan.get("preset"), plan.get("seeds"), plan.get("overrides")))
     if not material.plans:
         for run in material.runs:
