@@ -111,7 +111,9 @@ def test_students_side_by_side_and_one_after_another_are_the_same_law():
     one = system(config)
     abreast = dataclasses.replace(one, side_by_side=True)
     first, _ = run(one, 3)
-    second, _ = run(abreast, 3)
+    # JAX's checker takes the selection that vmap makes of a conditional for a second use of the keys in its branches.
+    with jax.debug_key_reuse(False):
+        second, _ = run(abreast, 3)
     assert int(first.cycles) == int(second.cycles)
     for a, b in zip(leaves(first), leaves(second), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
