@@ -157,8 +157,8 @@ RULESETS_ROW = jax.tree.map(lambda leaf: leaf[1], RULESETS)
             lambda: gymnax_environment("CartPole-v2"),
             "gymnax has no environment 'CartPole-v2'; did you mean 'CartPole-v1'",
         ),
-        (lambda: gymnax_environment("CartPole-v1", ranges={"lenght": (1, 2)}), "'lenght'; did you mean 'length'"),
-        (lambda: gymnax_environment("CartPole-v1", ranges={"length": (2, 1)}), r"length = \(2, 1\)"),
+        (lambda: gymnax_environment("CartPole-v1", ranges={"lenght": (1.0, 2.0)}), "'lenght'; did you mean 'length'"),
+        (lambda: gymnax_environment("CartPole-v1", ranges={"length": (2.0, 1.0)}), r"length = \(2.0, 1.0\)"),
         (lambda: gymnax_environment("CartPole-v1", ranges={}), "ranges of CartPole-v1 are empty"),
         (lambda: xminigrid_environment("MiniGrid-Emty-5x5"), "did you mean 'MiniGrid-Empty-5x5'"),
         (

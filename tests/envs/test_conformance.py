@@ -86,6 +86,14 @@ def _out(**fields) -> Environment:
     return _changed_step(lambda state, out: (state, out._replace(**{n: f(state, out) for n, f in fields.items()})))
 
 
+def _forced(**changes):
+    """Fields of a wrong type, which the type checker of the tests would not let a constructor take."""
+    env = _changed()
+    for name, value in changes.items():
+        object.__setattr__(env, name, value)
+    return env
+
+
 def _changed(**fields) -> Environment:
     return dataclasses.replace(corridor(), **fields)
 
@@ -139,9 +147,9 @@ FAULTS = {
     "no horizon": (lambda: _changed(horizon=0), "horizon = 0: must be a positive Python int"),
     "no actions": (lambda: _changed(actions=Discrete(0)), "n must be at least 1"),
     "reversed box": (lambda: _changed(actions=Box(1, 1.0, -1.0)), "low less than high"),
-    "foreign actions": (lambda: _changed(actions=3), "must be Discrete or Box"),
+    "foreign actions": (lambda: _forced(actions=3), "must be Discrete or Box"),
     "not traceable": (_needs_a_value, "interface: raised TracerBoolConversionError"),
-    "empty task": (lambda: _changed(sample_task=lambda key: {}, reset=None), "interface: raised"),
+    "empty task": (lambda: _forced(sample_task=lambda key: {}, reset=None), "interface: raised"),
     "weak state": (_weak_time, "reset: state.time is weakly typed (int32)"),
     "weak reward": (lambda: _out(reward=lambda s, o: 0.0), "step: time step.reward is weakly typed"),
     "state changes type": (

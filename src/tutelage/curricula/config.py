@@ -125,6 +125,9 @@ class AdversaryNetworkConfig(NetworkConfig):
     num_filters: int = setting(
         128, "3×3 filters of the encoder's convolution.", interval="[1, inf)", source="minimax paired.json"
     )
+    direction_embedding: int = setting(
+        10, "Width of the embedding of the time step.", interval="[1, inf)", source="minimax paired.json"
+    )
 
 
 @dataclass(frozen=True)

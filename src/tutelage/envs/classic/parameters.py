@@ -67,7 +67,7 @@ class ParameterSpace:
         """Whether all parameters agree exactly."""
         return (jnp.stack(one) == jnp.stack(other)).all()
 
-    def measure(self, task: Physics) -> dict[str, Float[Array, ""]]:
+    def measure(self, task: Physics) -> dict[str, Float[Array, "*B"]]:
         """The parameters by name."""
         return dict(task._asdict())
 

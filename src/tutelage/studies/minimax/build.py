@@ -92,6 +92,7 @@ def teacher(config: Config, env: Environment) -> Teacher:
             num_filters=adversary.net.num_filters,
             num_steps=editor.horizon,
             noise=adversary.noise,
+            time_embedding=adversary.net.direction_embedding,
             table=maze.channels(config.maze),
         )
         return actor_critic(k_net, adversary.net, encoder, editor.actions)
