@@ -98,6 +98,18 @@ def test_all_ways_agree_where_all_are_possible() -> None:
         assert (choice.index, choice.method) == (1, method)
 
 
+def test_a_way_that_turns_out_to_be_refused_gives_place_to_the_next() -> None:
+    class Boasting(Judge):
+        async def score_one(self, item: Scoring) -> Scored:
+            return Scored(np.empty(0), (), error=Failure("unsupported", "no scores here"))
+
+    model = Boasting(lambda _: "Rating: 4. Answer: B", score=lambda _: 0.0)
+    assert run(choose(model, QUESTION, ["A", "B"])).method == "parse"
+    assert run(compare(model, ask, "x", "y")).method == "parse"
+    assert run(rate(model, QUESTION)).value == 4
+    assert isinstance(run(choose(model, QUESTION, ["A", "B"], methods=["score"])).problem, Failure)
+
+
 def test_a_rating_is_the_expectation_over_the_scale() -> None:
     likes = {"1": math.log(0.1), "2": math.log(0.2), "3": math.log(0.7)}
     rating = run(rate(Judge(score=likes.__getitem__), QUESTION, (1, 3)))

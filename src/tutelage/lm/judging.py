@@ -104,14 +104,19 @@ async def choose(
     """
     if len(options) < 2 or len(set(options)) < len(options):
         raise BadInput(f"options are {list(options)!r}: must be at least two different texts")
-    method = _usable(model, methods, options)
-    if method == "score":
-        return await _by_score(model, request, options, per_token)
-    if method == "first_token":
-        return await _by_first_token(model, request, options)
-    if method == "constrained":
-        return await _by_constraint(model, request, options)
-    return await _by_reading(model, request, options, cue)
+    for method in _usable(model, methods, options):
+        if method == "score":
+            choice = await _by_score(model, request, options, per_token)
+        elif method == "first_token":
+            choice = await _by_first_token(model, request, options)
+        elif method == "constrained":
+            choice = await _by_constraint(model, request, options)
+        else:
+            choice = await _by_reading(model, request, options, cue)
+        # A server's abilities are known only once it has refused; then the next way is tried.
+        if not (isinstance(choice.problem, Failure) and choice.problem.kind == "unsupported"):
+            break
+    return choice
 
 
 async def rate(
@@ -133,10 +138,14 @@ async def rate(
         raise BadInput(f"scale is {scale}: must be two whole numbers, the lower first")
     points = np.arange(low, high + 1)
     options = [f"{prefix}{point}" for point in points]
-    if _usable(model, methods, options) != "parse":
-        choice = await choose(model, request, options, methods=methods)
-        value = float(choice.probabilities @ points) if choice.index is not None else None
-        return Rating(value, choice.probabilities, choice.method, choice.problem)
+    usable = _usable(model, methods, options)
+    exact = [method for method in usable if method != "parse"]
+    if exact:
+        choice = await choose(model, request, options, methods=exact)
+        refused = isinstance(choice.problem, Failure) and choice.problem.kind == "unsupported"
+        if not refused or "parse" not in usable:
+            value = float(choice.probabilities @ points) if choice.index is not None else None
+            return Rating(value, choice.probabilities, choice.method, choice.problem)
     [completion] = await model.generate([request])
     if completion.error is not None:
         return Rating(None, np.empty(0), "parse", completion.error)
@@ -169,16 +178,15 @@ async def compare(
     """
     if votes < 1:
         raise BadInput(f"votes is {votes}: must be at least 1")
-    method = _usable(model, methods, options)
-    questions = []
+    first = await choose(model, ask(a, b), options, methods=methods, cue=cue)
+    questions: list[tuple[bool, Request]] = []
     for straight in (True, False) if swap else (True,):
         request = ask(a, b) if straight else ask(b, a)
-        repeats = 1 if method in ("score", "first_token") or request.temperature == 0 else votes
+        repeats = 1 if first.method in ("score", "first_token") or request.temperature == 0 else votes
         for vote in range(repeats):
             questions.append((straight, request.replace(sample_index=request.sample_index + vote)))
-    choices = await asyncio.gather(
-        *(choose(model, request, options, methods=[method], cue=cue) for _, request in questions)
-    )
+    others = [choose(model, request, options, methods=[first.method], cue=cue) for _, request in questions[1:]]
+    choices = [first, *await asyncio.gather(*others)]
     shares: dict[bool, list[float]] = {True: [], False: []}
     for (straight, _), choice in zip(questions, choices):
         if choice.index is not None:
@@ -188,7 +196,7 @@ async def compare(
     )
     read = [share for share in by_order if share is not None]
     unread = sum(choice.index is None for choice in choices) / len(choices)
-    return Comparison(float(np.mean(read)) if read else None, by_order, unread, method)
+    return Comparison(float(np.mean(read)) if read else None, by_order, unread, first.method)
 
 
 async def _by_score(model: LM, request: Request, options: Sequence[str], per_token: bool) -> Choice:
@@ -263,16 +271,18 @@ def _told_apart(options: Sequence[str]) -> bool:
     return len({option.strip()[:1] for option in options}) == len(options)
 
 
-def _usable(model: LM, methods: Sequence[Method], options: Sequence[str]) -> Method:
+def _usable(model: LM, methods: Sequence[Method], options: Sequence[str]) -> list[Method]:
+    """Those of the methods that the model is, as far as is known, capable of, in their order."""
     for method in methods:
         if method not in METHODS:
             raise BadInput(f"method {method!r} is unknown; allowed: {', '.join(METHODS)}{nearest(method, METHODS)}")
-        able = {
-            "score": model.capabilities.score,
-            "first_token": model.capabilities.logprobs > 1 and _told_apart(options),
-            "constrained": model.capabilities.schema,
-            "parse": True,
-        }
-        if able[method]:
-            return method
-    raise BadInput(f"methods {list(methods)} ask more than {model.identity} is capable of; 'parse' always works")
+    able = {
+        "score": model.capabilities.score,
+        "first_token": model.capabilities.logprobs > 1 and _told_apart(options),
+        "constrained": model.capabilities.schema,
+        "parse": True,
+    }
+    usable = [method for method in methods if able[method]]
+    if not usable:
+        raise BadInput(f"methods {list(methods)} ask more than {model.identity} is capable of; 'parse' always works")
+    return usable
