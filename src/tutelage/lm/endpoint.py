@@ -12,6 +12,7 @@ import dataclasses
 import ipaddress
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -265,8 +266,8 @@ class Endpoint(LanguageModel):
 
     def _about_model(self, error: EndpointError) -> bool:
         """Whether it is the model, and not the route, that was not found."""
-        said = error.failure.message.removeprefix(self.base_url)
-        return error.failure.status == 404 and ("model" in (error.code + error.param) or self.model in said)
+        named = re.search(rf"(?<![\w/.-]){re.escape(self.model)}(?![\w/-])", error.failure.message)
+        return error.failure.status == 404 and ("model" in (error.code + error.param) or named is not None)
 
     def _malformed(self, error: Malformed) -> Failure:
         return Failure("malformed", self._secret.taken_out(f"{self.base_url}: {error}"))
