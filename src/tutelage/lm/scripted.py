@@ -196,7 +196,7 @@ class Scripted(LanguageModel):
         if self._words is None:
             return await super().score_one(item)
         self.calls["score"] += 1
-        context = item.context if isinstance(item.context, str) else "\n".join(each.content for each in item.context)
+        context = item.text()
         tokens = tuple(np.array(self._log_probabilities(context, text)[0]) for text in item.continuations)
         read = len(_WORD.findall(context)) + sum(len(each) for each in tokens)
         return Scored(np.array([each.sum() for each in tokens]), tokens, Usage(prompt=read))
