@@ -214,16 +214,14 @@ def test_an_answer_of_the_wrong_shape_is_malformed_and_names_the_field(answer, f
     assert field in failure.message
 
 
+NAMES = (
+    "choices text message content finish_reason logprobs token_logprobs top_logprobs usage prompt_tokens model logprob "
+    "token tokens token_ids refusal error code"
+).split()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            ["choices", "text", "message", "content", "finish_reason", "logprobs", "token_logprobs", "top_logprobs"]
-            + ["usage", "prompt_tokens", "model", "logprob", "token", "tokens", "token_ids", "refusal", "error", "code"]
-        ),
-        inner | st.just("stop"),
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner | st.just("stop"), max_size=4)
     ),
     max_leaves=20,
 )
@@ -463,9 +461,7 @@ class TestScoring:
         "answer",
         [
             lambda call: call.text("n", logprobs={"tokens": ["n"], "token_logprobs": [-1.0]}),
-            lambda call: call.text(
-                call.body["prompt"] + "n", logprobs={"tokens": ["n"], "token_logprobs": [-1.0]}
-            ),
+            lambda call: call.text(call.body["prompt"] + "n", logprobs={"tokens": ["n"], "token_logprobs": [-1.0]}),
             lambda call: call.text(call.body["prompt"] + "n"),
             lambda call: call.error(400, "Only no echo is supported"),
             lambda call: call.error(404, "Not Found"),
@@ -517,9 +513,12 @@ class TestEmbedding:
         ],
     )
     def test_wrong_shapes_are_malformed(self, data):
-        with faulty(lambda call: call.json({"data": data})) as calls, client(calls.url) as (endpoint, call):
-            with pytest.raises(EndpointError) as caught:
-                call(endpoint.embed(["a", "b"]))
+        with (
+            faulty(lambda call: call.json({"data": data})) as calls,
+            client(calls.url) as (endpoint, call),
+            pytest.raises(EndpointError) as caught,
+        ):
+            call(endpoint.embed(["a", "b"]))
         assert caught.value.failure.kind == "malformed"
 
     def test_a_server_without_embeddings_is_bad_input_and_a_busy_one_is_not(self):
@@ -675,7 +674,7 @@ class TestLiteLLM:
         from tutelage.lm.litellm_adapter import LiteLLM
 
         monkeypatch.setitem(sys.modules, "litellm", None)
-        with pytest.raises(BadInput, match="^litellm is not installed: pip install litellm$"):
+        with pytest.raises(BadInput, match=r"^litellm is not installed: pip install litellm$"):
             LiteLLM("openai/gpt")
 
     def test_answers_and_errors_are_checked_like_an_endpoints(self, monkeypatch):

@@ -129,8 +129,10 @@ def application(
     model: LanguageModel, *, name: str, token: str | None = None, limits: Limits | None = None
 ) -> Starlette:
     """The ASGI application alone, to be run by another server. Without a token only this machine's pages may ask."""
-    if not name or token == "":
-        raise BadInput("server: name and token must not be empty")
+    if not name or (
+        token is not None and not (token.isascii() and token.isprintable() and token.strip() == token != "")
+    ):
+        raise BadInput("server: name and token (not shown) must not be empty, the token printable ASCII")
     desk = _Desk(model, name, token, limits or Limits())
     routes = [
         Route("/health", desk.health),
@@ -163,7 +165,7 @@ class _Desk:
             try:
                 self._admit(request)
                 return await route(request)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 return _refused(_refusal(error))
 
         return answer
@@ -260,7 +262,7 @@ class _Desk:
             try:
                 with self._places(len(wanted.requests)):
                     await _while_connected(receive, write())
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 refusal = _refusal(error)
                 if not begun:
                     await _refused(refusal)(scope, receive, send)
@@ -403,10 +405,12 @@ async def _stopped(tasks: Any) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _refusal(error: Exception) -> Refusal:
+def _refusal(error: BaseException) -> Refusal:
     """How any exception is answered. What is unexpected goes to the log, not to the client."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, asyncio.CancelledError):  # by uvicorn, at the end of the time of grace
+        return Refusal(503, "the server is stopping", wait=1.0)
     if isinstance(error, ClientDisconnect):
         return Refusal(499, "the client is gone")
     failure = getattr(error, "failure", None)  # of an endpoint that this server passes on
