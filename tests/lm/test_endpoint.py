@@ -214,10 +214,26 @@ def test_an_answer_of_the_wrong_shape_is_malformed_and_names_the_field(answer, f
     assert field in failure.message
 
 
-NAMES = (
-    "choices text message content finish_reason logprobs token_logprobs top_logprobs usage prompt_tokens model logprob "
-    "token tokens token_ids refusal error code"
-).split()
+NAMES = [
+    "choices",
+    "text",
+    "message",
+    "content",
+    "finish_reason",
+    "logprobs",
+    "token_logprobs",
+    "top_logprobs",
+    "usage",
+    "prompt_tokens",
+    "model",
+    "logprob",
+    "token",
+    "tokens",
+    "token_ids",
+    "refusal",
+    "error",
+    "code",
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
     lambda inner: (

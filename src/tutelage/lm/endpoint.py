@@ -30,7 +30,7 @@ from tutelage.lm.request import Completion, Failure, Request, Scored, Scoring, U
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 256
+CONNECTIONS = 128
 """Requests under way at once; more wait for their turn, which does not count towards their time."""
 MAX_ANSWER = 256 * 2**20
 """Bytes of an answer beyond which it is refused."""
@@ -200,7 +200,7 @@ class Endpoint(LanguageModel):
             raise EndpointError(await self._unknown_model(Failure("not_found", "", 404)))
         told, length = mine.get("capabilities"), mine.get("max_model_len")
         if mine.get("owned_by") == "tutelage" and isinstance(told, Mapping):
-            fields = {each.name: told.get(each.name) for each in dataclasses.fields(Capabilities)}
+            fields: dict[str, Any] = {each.name: told.get(each.name) for each in dataclasses.fields(Capabilities)}
             same = {name: value for name, value in fields.items() if type(value) is type(getattr(_MOST, name))}
             self.capabilities = Capabilities(**same)
         else:

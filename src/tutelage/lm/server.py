@@ -273,30 +273,25 @@ class _Desk:
         return respond
 
     async def _events(self, wanted: Wanted) -> AsyncIterator[bytes]:
-        """The pieces of all choices as they come, the log-probabilities of each with its last piece."""
-        top = wire.head(wanted.chat, self.name, piece=True)
-        ended: dict[int, Completion] = {}
-
-        def event(index: int, text: str, last: dict[str, Any]) -> bytes:
-            piece = {"delta": {"role": "assistant", "content": text}} if wanted.chat else {"text": text}
-            choice = {"index": index, **piece, "logprobs": None, "finish_reason": None, **last}
-            return wire.dumps({**top, "choices": [choice]})
-
-        async with contextlib.aclosing(_together([self.model.stream(each) for each in wanted.requests])) as pieces:
-            begun: set[int] = set()
-            async for index, piece in pieces:
-                if isinstance(piece, Completion) and piece.error is not None:
+        """The pieces of one choice after the other, the log-probabilities of each with its last piece."""
+        top, ended = wire.head(wanted.chat, self.name, piece=True), []
+        for index, request in enumerate(wanted.requests):
+            echo = wanted.echo[index] if wanted.echo else ""
+            async for piece in self.model.stream(request):
+                last: dict[str, Any] = {"logprobs": None, "finish_reason": None}
+                text = echo
+                if not isinstance(piece, Completion):
+                    text += piece
+                elif piece.error is not None:
                     raise Refusal.of(piece.error)
-                echo = wanted.echo[index] if wanted.echo and index not in begun else ""
-                begun.add(index)
-                if isinstance(piece, Completion):
-                    ended[index] = piece
-                    yield event(index, echo, wire.ending(wanted, piece))
                 else:
-                    yield event(index, echo + piece, {})
+                    ended.append(piece)
+                    last = wire.ending(wanted, piece)
+                content = {"delta": {"role": "assistant", "content": text}} if wanted.chat else {"text": text}
+                yield wire.dumps({**top, "choices": [{"index": index, **content, **last}]})
+                echo = ""
         if wanted.usage:
-            counts = wire.usage(wanted, [ended[index] for index in sorted(ended)])
-            yield wire.dumps({**top, "choices": [], "usage": counts})
+            yield wire.dumps({**top, "choices": [], "usage": wire.usage(wanted, ended)})
 
     def _admit(self, request: HTTPRequest) -> None:
         if self.token is not None:
@@ -362,47 +357,16 @@ async def _while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) 
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    tasks = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(gone())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not tasks[0].done():
             raise ClientDisconnect
         return tasks[0].result()
     finally:
-        await _stopped(tasks)
-
-
-async def _together(streams: list[AsyncIterator[Any]]) -> AsyncIterator[tuple[int, Any]]:
-    """The items of all streams as they come, with the stream's index. A slow reader slows the streams down."""
-    queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue(64)
-
-    async def pump(index: int, stream: AsyncIterator[Any]) -> None:
-        try:
-            async for item in stream:
-                await queue.put((index, item))
-            await queue.put((index, None))
-        except Exception as error:
-            await queue.put((index, error))
-
-    tasks = [asyncio.ensure_future(pump(index, stream)) for index, stream in enumerate(streams)]
-    left = len(tasks)
-    try:
-        while left:
-            index, item = await queue.get()
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                left -= 1
-            else:
-                yield index, item
-    finally:
-        await _stopped(tasks)
-
-
-async def _stopped(tasks: Any) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _refusal(error: BaseException) -> Refusal:
@@ -453,10 +417,15 @@ def _server(app: Starlette, limits: Limits) -> _Uvicorn:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small packets at once (no delay of 40 ms) only on sockets that name their protocol.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+        return listener
     except (OSError, OverflowError) as error:
+        listener.close()
         raise BadInput(f"{host}:{port}: cannot be listened at: {getattr(error, 'strerror', None) or error}") from None
 
 
