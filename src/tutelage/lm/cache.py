@@ -336,6 +336,8 @@ def unpacked(value: bytes) -> Any:
     if not stream.eof:
         raise ValueError("the value is cut off or too large")
     content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("the value is no object")
     kind = content.pop("kind")
     if kind == "Embedding":
         return _array(content["array"])

@@ -18,6 +18,8 @@ Answer = TypeVar("Answer")
 _START = 16
 _SLOWER = 3.0
 """Growth of the seconds per token that counts as congestion."""
+_ROUND = 20
+"""Answers whose mean is compared."""
 _NOISE = 1e-4
 """Seconds per token below which growth means nothing."""
 
@@ -52,8 +54,9 @@ class Limits(Layer):
     """Keeps to rates and adapts how many calls are under way at once.
 
     The width starts at 16, grows by one per answer until the first sign of congestion and by one per round trip
-    thereafter. An answer 429 (or 503) halves it and holds every call back for as long as the server asks; seconds per
-    token beyond three times the best seen take a fifth off. At most one such cut counts per round trip.
+    thereafter. An answer 429 (or 503, 529) halves it and holds every call back for as long as the server asks. Seconds
+    per token beyond three times the best halve it too, unless that was tried and did not help. At most one of these
+    signs counts per round trip.
 
     Args:
         concurrency: the most calls at once, ≥ 1.
@@ -76,8 +79,9 @@ class Limits(Layer):
         self._active = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._steady = False
-        self._cut_at = self._held_until = -float("inf")
-        self._pace = self._best = 0.0
+        self._cut_at = self._held_until = self._round_at = -float("inf")
+        self._paces: list[float] = []
+        self._best = self._cut_pace = 0.0
 
     async def complete(self, request: Request) -> Completion:
         expected = estimated_tokens(request) + request.max_tokens
@@ -139,23 +143,29 @@ class Limits(Layer):
         now = asyncio.get_running_loop().time()
         if failure is not None and (failure.kind == "rate_limit" or failure.status in (503, 529)):
             self._held_until = max(self._held_until, now + (failure.retry_after or 0.0))
-            self._cut(0.5, start, now)
+            self._cut(start, now)
         elif failure is None:
-            # Twenty tokens stand for what an answer costs whatever its length.
-            pace = (now - start) / ((usage.completion if usage else 0) + 20)
-            self._pace = pace if not self._pace else 0.9 * self._pace + 0.1 * pace
-            self._best = min(self._best or pace, pace)
-            if self._best > _NOISE and self._pace > _SLOWER * self._best:
-                # Answers may also be slower because they are others than before: the best is believed less each time.
-                self._best *= 1.25 if self._cut(0.8, start, now) else 1
-            else:
-                self.width = min(self._most, self.width + (1 / self.width if self._steady else 1))
+            self.width = min(self._most, self.width + (1 / self.width if self._steady else 1))
+            if start >= self._round_at:
+                # Twenty tokens stand for what an answer costs whatever its length.
+                self._paces.append((now - start) / ((usage.completion if usage else 0) + 20))
+            if len(self._paces) >= _ROUND:
+                self._compare(sum(self._paces) / len(self._paces), start, now)
+                self._paces, self._round_at = [], now
 
-    def _cut(self, factor: float, start: float, now: float) -> bool:
-        if start < self._cut_at:
-            return False
-        self.width, self._steady, self._cut_at = max(1.0, self.width * factor), True, now
-        return True
+    def _compare(self, pace: float, start: float, now: float) -> None:
+        """After a round of answers: are they slower than the best round, and is that because of us?"""
+        self._best = min(self._best or pace, pace)
+        slow = pace > _SLOWER * self._best and self._best > _NOISE
+        if slow and self._cut_pace and pace > 0.9 * self._cut_pace:
+            self._best = pace  # fewer calls at once made nothing faster: the answers are others than before
+        elif slow:
+            self._cut(start, now)
+        self._cut_pace = pace if slow else 0.0
+
+    def _cut(self, start: float, now: float) -> None:
+        if start >= self._cut_at:
+            self.width, self._steady, self._cut_at = max(1.0, self.width / 2), True, now
 
 
 def estimated_tokens(item: Request | Scoring | str) -> int:
