@@ -192,8 +192,9 @@ class Scoring:
 
     def key(self, model: str) -> bytes:
         """16 bytes (BLAKE2b) that name this scoring to that model; the tag is no part of it."""
-        whole = isinstance(self.context, str)
-        context = self.context if whole else [[message.role, message.content] for message in self.context]
+        context = self.context
+        if not isinstance(context, str):
+            context = [[message.role, message.content] for message in context]
         return _key([model, "score", context, self.continuations])
 
 
