@@ -8,6 +8,7 @@ import logging
 import math
 import sys
 import types
+from collections import Counter
 from contextlib import contextmanager
 from email.utils import formatdate
 from time import time
@@ -21,7 +22,7 @@ from lm.faulty_server import faulty
 from lm.parrot import Parrot
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm import Completion, Message, Request, Scoring
+from tutelage.lm import Completion, Message, Request, Scoring, connect, run
 from tutelage.lm import endpoint_format as wire
 from tutelage.lm.endpoint import Endpoint, EndpointError
 from tutelage.lm.server import running
@@ -288,6 +289,35 @@ def test_an_answer_that_never_ends_is_cut_off(monkeypatch):
     monkeypatch.setattr("tutelage.lm.endpoint.MAX_ANSWER", 1000)
     with faulty(lambda call: call.raw(b" " * 5000)) as calls:
         assert ask(calls.url, HELLO).error.kind == "malformed"
+
+
+def test_a_run_over_a_server_full_of_faults_ends_with_the_answers_of_a_clean_run():
+    """Through all layers, as `connect` builds them; no answered question is asked again."""
+    requests = [Request(prompt=f"q{i}") for i in range(60)]
+    faults = [
+        lambda call: call.error(429, "slow", {"Retry-After": "0"}),
+        lambda call: call.raw(b'{"choices": [{"te'),
+        lambda call: call.raw(b'{"choices": [{"te', 200, 500),
+        lambda call: call.hang_up(),
+        lambda call: call.error(503, "busy", {"Retry-After": "0"}),
+        lambda call: call.json({"choices": [{"text": 5, "finish_reason": "stop"}]}),
+    ]
+    tries = Counter()
+
+    def answer(call):
+        prompt = call.body["prompt"]
+        tries[prompt] += 1
+        number = int(prompt[1:])
+        if number % 3 == 0 and tries[prompt] < 3:
+            return faults[(number // 3 + tries[prompt]) % len(faults)](call)
+        call.text(f"answer to {prompt}")
+
+    with faulty(answer) as calls:
+        model = connect(f"{calls.url}#m")
+        found = run(model.generate(requests))
+        run(model.close())
+    assert [each.text for each in found] == [f"answer to q{i}" for i in range(60)]
+    assert max(tries.values()) == 3 and len(calls) == 60 + 2 * 20
 
 
 def test_content_filters_are_a_way_to_finish_and_no_failure():

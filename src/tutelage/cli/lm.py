@@ -88,15 +88,19 @@ def serve(argv: list[str]) -> int:
     where, chosen = options.one_word(parsed.words, "MODEL"), parsed.options
     from tutelage.lm import server
     from tutelage.lm.endpoint import is_loopback
+    from tutelage.lm.model import Layer
 
     token = os.environ.get(TOKEN) or None
     if token is None and not is_loopback(chosen.host):
         raise BadInput(f"host = {chosen.host!r}: other machines could use the model; set {TOKEN}, or keep 127.0.0.1")
     name = chosen.name or Path(where.rstrip("/").rpartition("#")[2]).name
     model = models.connect(where)
+    bare = model
+    while isinstance(bare, Layer):  # clients retry, cache and count for themselves; a layer would hold streams up
+        bare = bare.inner
     try:
         server.serve(
-            model,
+            bare,
             name=name,
             host=chosen.host,
             port=chosen.port,

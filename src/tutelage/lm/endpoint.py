@@ -8,6 +8,7 @@ off `capabilities`, which begin with what such servers may offer; `probe` finds 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import ipaddress
 import json
@@ -15,7 +16,6 @@ import logging
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -95,7 +95,7 @@ class Endpoint(LanguageModel):
         self._secret, self._http2, self._transport = wire.Hidden(api_key or ""), http2, transport
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
         self._missing: set[str] = set()
-        self._known: list[str] | None = None
+        self._known: list[str] = []
         if api_key and http2:
             # At DEBUG the header compression of HTTP/2 logs every header's value.
             logging.getLogger("hpack").setLevel(max(logging.INFO, logging.getLogger("hpack").level))
@@ -110,11 +110,10 @@ class Endpoint(LanguageModel):
             while True:
                 allowed = self._allowed(body)
                 try:
-                    completion = wire.completion_of(await self._call("POST", route, allowed), request)
-                    break
+                    answer = await self._call("POST", route, allowed)
+                    return self._finished(wire.completion_of(answer, request), request, start)
                 except EndpointError as error:
                     self._without_what_is_refused(error, allowed)
-            return self._finished(completion, request, start)
         except (EndpointError, Malformed) as error:
             return await self._failed(error)
 
@@ -126,7 +125,7 @@ class Endpoint(LanguageModel):
             while True:
                 allowed, whole = self._allowed(body), _Assembly()
                 try:
-                    async with aclosing(self._events(route, allowed)) as events:
+                    async with contextlib.aclosing(self._events(route, allowed)) as events:
                         async for event in events:
                             if piece := whole.add(event):
                                 yield piece
@@ -167,14 +166,7 @@ class Endpoint(LanguageModel):
             part = list(texts[start : start + TEXTS_PER_CALL])
             try:
                 body = {"model": self.model, "input": part, "encoding_format": "float"}
-                data = wire.field(await self._call("POST", "/embeddings", body), "data", list, "")
-                places = [wire.field(each, "index", int, "data.") for each in data]
-                if sorted(places) != list(range(len(part))):
-                    raise Malformed(f"data.index does not number the {len(part)} texts")
-                found = sorted(zip(places, data), key=lambda pair: pair[0])
-                rows += [wire.numbers(each.get("embedding"), "data.embedding") for _, each in found]
-                if len({len(row) for row in rows}) > 1:
-                    raise Malformed("data.embedding are of different lengths")
+                rows += wire.vectors_of(await self._call("POST", "/embeddings", body), len(part))
             except Malformed as error:
                 raise EndpointError(self._malformed(error)) from None
             except EndpointError as error:
@@ -189,12 +181,7 @@ class Endpoint(LanguageModel):
 
         Raises `EndpointError` when the server cannot be reached or has no such model.
         """
-        try:
-            entries = wire.field(await self._call("GET", "/models"), "data", list, "")
-        except Malformed as error:
-            raise EndpointError(self._malformed(error)) from None
-        entries = [each for each in entries if isinstance(each, Mapping) and isinstance(each.get("id"), str)]
-        self._known = [wire.plain(each["id"], 80) for each in entries]
+        entries = await self._models()
         mine = next((each for each in entries if each["id"] == self.model), None)
         if mine is None:
             raise EndpointError(await self._unknown_model(Failure("not_found", "", 404)))
@@ -273,15 +260,20 @@ class Endpoint(LanguageModel):
         return Failure("malformed", self._secret.taken_out(f"{self.base_url}: {error}"))
 
     async def _unknown_model(self, failure: Failure) -> Failure:
-        if self._known is None:
-            try:
-                data = wire.field(await self._call("GET", "/models"), "data", list, "")
-                self._known = [wire.plain(wire.field(each, "id", str, "data."), 80) for each in data]
-            except (EndpointError, Malformed):
-                self._known = []
+        if not self._known:
+            with contextlib.suppress(EndpointError):
+                await self._models()
         there = f"; there are {', '.join(self._known[:8])}{nearest(self.model, self._known)}" if self._known else ""
         message = f"model {self.model!r} is not served at {self.base_url}{there}"
         return dataclasses.replace(failure, message=self._secret.taken_out(message))
+
+    async def _models(self) -> list[dict[str, Any]]:
+        try:
+            entries = wire.field(await self._call("GET", "/models"), "data", list, "")
+            self._known = [wire.plain(wire.field(each, "id", str, "data."), 80) for each in entries]
+        except Malformed as error:
+            raise EndpointError(self._malformed(error)) from None
+        return entries
 
     async def _own_scores(self, item: Scoring) -> Scored:
         context = item.context
@@ -343,7 +335,7 @@ class Endpoint(LanguageModel):
     async def _call(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> Any:
         """The JSON of the answer. Raises `EndpointError`, also for what is no JSON."""
         payload = bytearray()
-        async with aclosing(self._bytes(method, route, body, self.timeout)) as chunks:
+        async with contextlib.aclosing(self._bytes(method, route, body, self.timeout)) as chunks:
             async for chunk in chunks:
                 payload += chunk
         try:
@@ -355,7 +347,7 @@ class Endpoint(LanguageModel):
     async def _events(self, route: str, body: Mapping[str, Any]) -> AsyncGenerator[Any]:
         """The JSON of each server-sent event, until `[DONE]`."""
         rest = b""
-        async with aclosing(self._bytes("POST", route, body, None)) as chunks:
+        async with contextlib.aclosing(self._bytes("POST", route, body, None)) as chunks:
             async for chunk in chunks:
                 # Lines end at line feeds alone: JSON may hold other characters that `splitlines` takes for ends.
                 *lines, rest = (rest + chunk).split(b"\n")

@@ -132,6 +132,17 @@ def usage_of(answer: Mapping[str, Any]) -> Usage:
     return Usage(*found)
 
 
+def vectors_of(answer: Any, count: int) -> list[list[float]]:
+    """So many embeddings of equal length, in the order of their texts. Raises `Malformed`."""
+    data = field(answer, "data", list, "")
+    found = {field(each, "index", int, "data."): numbers(each.get("embedding"), "data.embedding") for each in data}
+    if sorted(found) != list(range(count)) or len(data) != count:
+        raise Malformed(f"data.index does not number the {count} texts")
+    if len({len(row) for row in found.values()}) != 1:
+        raise Malformed("data.embedding are of different lengths")
+    return [found[index] for index in range(count)]
+
+
 def echoed(answer: Any, context: str, continuation: str) -> list[float]:
     """log p of the continuation's tokens in an answer with `echo`; a token across the border is the continuation's.
 
