@@ -58,6 +58,11 @@ COMMANDS: dict[str, Command] = {
         "a run's agent on tasks of your own, given as text",
         "tutelage.cli.playing:play",
     ),
+    "lm": Command(
+        "serve MODEL | sample MODEL [PROMPT]",
+        "language models: serve one to other programs, or see what it says",
+        "tutelage.cli.lm:lm",
+    ),
     "bench": Command("STUDY […]", "time us against the strongest peer (from a checkout)", "tutelage.cli.bench:bench"),
     "doctor": Command("", "check this machine: versions, devices, caches, disk", "tutelage.cli.doctor:doctor"),
 }

@@ -14,7 +14,7 @@ from tutelage.lab.settings import setting
 
 O = TypeVar("O")  # noqa: E741
 
-SWITCHES = frozenset({"quiet", "json"})
+SWITCHES = frozenset({"quiet", "json", "chat"})
 """Options that take no value."""
 
 

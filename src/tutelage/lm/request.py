@@ -104,8 +104,7 @@ class Request:
 
     def key(self, model: str) -> bytes:
         """16 bytes (BLAKE2b) that name this request to that model; see `LanguageModel.identity`."""
-        text = json.dumps([model, self.identity()], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return _key([model, self.identity()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +186,17 @@ class Scoring:
     continuations: tuple[str, ...]
     tag: str = ""
 
+    def text(self) -> str:
+        """The context in one text, as in `Request.text`."""
+        return self.context if isinstance(self.context, str) else "\n".join(each.content for each in self.context)
+
+    def key(self, model: str) -> bytes:
+        """16 bytes (BLAKE2b) that name this scoring to that model; the tag is no part of it."""
+        context = self.context
+        if not isinstance(context, str):
+            context = [[message.role, message.content] for message in context]
+        return _key([model, "score", context, self.continuations])
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -195,13 +205,19 @@ class Scored:
     Attributes:
         totals: `[options]` sums over the continuation's tokens.
         tokens: per option `[tokens of it]`.
-        usage: tokens read; `error` as in `Completion` (then `totals` is empty).
+        usage: tokens read; `from_cache` and `error` as in `Completion` (with an error, `totals` is empty).
     """
 
     totals: np.ndarray
     tokens: tuple[np.ndarray, ...]
     usage: Usage = Usage()
+    from_cache: bool = False
     error: Failure | None = None
+
+
+def _key(content: list[Any]) -> bytes:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _check(name: str, value: Any, good: bool, allowed: str) -> None:
