@@ -88,13 +88,13 @@ def test_a_hit_is_the_answer_byte_by_byte_and_nothing_is_sent(tmp_path: Path):
         Request(messages=(Message("user", "b"),), sample_index=1, tag="x", meta={"i": 1}),
     ]
 
+    def answer(request, source):
+        return f"yes no {source.random()}"
+
     def model():
-        backend = Scripted(
-            lambda request, source: f"yes no {source.random()}", words=words, faults=Faults(latency=1e-4)
-        )
-        return backend, connect(
-            backend, cache=tmp_path / "lm.sqlite", prices={backend.identity: {"prompt": 3, "completion": 5}}
-        )
+        backend = Scripted(answer, words=words, faults=Faults(latency=1e-4))
+        prices = {backend.identity: {"prompt": 3, "completion": 5}}
+        return backend, connect(backend, cache=tmp_path / "lm.sqlite", prices=prices)
 
     first_backend, first = model()
     fresh = _asked(first, requests)
@@ -224,12 +224,8 @@ def test_foreign_old_and_broken_files_are_refused_in_one_line_and_left_alone(tmp
     other.close()
     text.write_text("no database, but long enough to be taken for one\n" * 100)
     folder.mkdir()
-    for path, part in (
-        (foreign, "another program"),
-        (old, "format 0"),
-        (text, "not a database"),
-        (folder, "cannot be used"),
-    ):
+    broken = {foreign: "another program", old: "format 0", text: "not a database", folder: "cannot be used"}
+    for path, part in broken.items():
         before = path.read_bytes() if path.is_file() else b""
         with pytest.raises(BadInput, match=part) as told:
             connect({"a": "b"}, cache=path)
@@ -251,8 +247,12 @@ def test_a_file_damaged_in_the_middle_is_one_clear_line(tmp_path: Path):
 
 SENDER = """
 import asyncio, json, os, sys
-from tutelage.lm.connecting import connect
+from tutelage.lm.cache import Cache, Store
+from tutelage.lm.flight import SingleFlight
+from tutelage.lm.ledger import Ledger
+from tutelage.lm.limits import Limits
 from tutelage.lm.request import Request
+from tutelage.lm.retry import Retry
 from tutelage.lm.scripted import Faults, Scripted
 
 folder, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -264,10 +264,9 @@ def answer(request, source):
     return str(source.random())
 
 backend = Scripted(answer, name="sender", faults=Faults(server=0.2, malformed=0.1, latency=0.001, attempts=2))
-model = connect(backend, cache=f"{folder}/lm.sqlite", concurrency=16, attempts=50)
-for layer in (model, model.inner, model.inner.inner, model.inner.inner.inner):
-    if hasattr(layer, "_base"):
-        layer._base = 0.001
+store = Store(f"{folder}/lm.sqlite")
+calls = Retry(Limits(backend, concurrency=16), attempts=50, base=0.001, store=store)
+model = Ledger(Cache(SingleFlight(calls), store))
 
 async def one(index):
     completion = await model.complete(Request(prompt=str(index)))
