@@ -96,6 +96,7 @@ def test_a_model_whose_cache_lies_is_found_out_by_trial() -> None:
             )
 
     model = Forgetful(tiny("llama").config)
+    model.load_state_dict(tiny("llama").state_dict())
     with pytest.warns(UserWarning):
         assert not can_share(model)
 
@@ -103,7 +104,7 @@ def test_a_model_whose_cache_lies_is_found_out_by_trial() -> None:
 def test_gradient_checkpointing_takes_the_plain_path_and_only_then() -> None:
     model = tiny("llama")
     assert can_share(model)
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     model.train()
     assert not can_share(model)
     model.eval()
