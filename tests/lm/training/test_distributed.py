@@ -39,7 +39,7 @@ def launch(strategy: str, file: Path) -> None:
     ]
     try:
         for process in running:
-            output, _ = process.communicate(timeout=240)
+            output, _ = process.communicate(timeout=100)
             assert process.returncode == 0, output[-3000:]
     finally:
         for process in running:

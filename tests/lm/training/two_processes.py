@@ -25,13 +25,13 @@ def train(processes: Processes) -> dict:
     state, figures = tuning.init(), []
     while state["step"] < tuning.num_updates:
         state, found = tuning.update(state)
-        figures.append(found)
+        figures.append(found | {"held out": tuning.evaluate(state, data(5, seed=9))["loss"]})
     gradients = [float(whole(p.grad).norm()) for p in tuning.model.parameters()]
     weights = torch.cat([tensor.flatten() for tensor in whole_state(tuning.model).values()]).tolist()
     result = {"figures": figures, "gradients": gradients, "weights": weights, "loss": tuning.evaluate(state)["loss"]}
     tuning.model.zero_grad()
-    read = read_completions(tuning.model, [[3, 4, 5], [6]], [[[7, 8], [9]], [[1], [2, 3]]], shared=True)
-    processes.backward(tuning.model, read.logprobs.sum() / processes.size, last=True)
+    read = read_completions(tuning.model, [[3, 4, 5], [6]], [[[7, 8], [9]], [[1], [2, 3]]])
+    processes.backward(read.logprobs.sum() / processes.size)
     return result | {"shared": [float(whole(p.grad).norm()) for p in tuning.model.parameters()]}
 
 

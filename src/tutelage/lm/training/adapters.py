@@ -27,7 +27,8 @@ def add_lora(
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, task_type="CAUSAL_LM")
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # GPT-2: set right by peft itself
+            # peft sets GPT-2's matrices right by itself, and asks transformers by a name that is going out of use.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to|`is_gradient_checkpointing`")
             return get_peft_model(model, config)
     except ValueError as error:
         raise BadInput(f"targets = {targets!r}: {' '.join(str(error).split())}") from error

@@ -38,11 +38,13 @@ class Processes:
     @classmethod
     def join(cls, strategy: str = "ddp", *, mixed_precision: str = "no", cpu: bool = False) -> Processes:
         """Meet the other processes of a launch by `accelerate launch` or `torchrun` (NCCL, or gloo with `cpu`)."""
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedDataParallelKwargs
 
         if strategy not in STRATEGIES:
             raise BadInput(f"strategy = {strategy!r}: must be one of {', '.join(STRATEGIES)}{nearest(strategy, STRATEGIES)}")
-        accelerator = Accelerator(cpu=cpu, mixed_precision=mixed_precision)
+        # Buffers are constants (rotary frequencies); sending them in every forward pass would couple the processes.
+        quiet = DistributedDataParallelKwargs(broadcast_buffers=False)
+        accelerator = Accelerator(cpu=cpu, mixed_precision=mixed_precision, kwargs_handlers=[quiet])
         return cls(accelerator.process_index, accelerator.num_processes, strategy, accelerator)
 
     def share(self, model: Any) -> Any:
@@ -61,18 +63,23 @@ class Processes:
             fully_shard(layer)
         return fully_shard(model)
 
-    def backward(self, model: Any, loss: torch.Tensor, *, last: bool) -> None:
-        """Add the gradient of one micro-batch's loss; processes exchange them at the `last` one.
+    @contextlib.contextmanager
+    def accumulating(self, model: Any, *, last: bool) -> Iterator[None]:
+        """Around forward and backward pass of one micro-batch: gradients are exchanged at the `last` one only.
 
-        Both strategies average over processes; the loss is scaled so that the result is the sum.
+        Processes may have different numbers of micro-batches.
         """
+        if self.accelerator is not None and self.strategy == "fsdp":
+            model.set_requires_gradient_sync(last)
+        silent = not last and self.accelerator is not None and hasattr(model, "no_sync")
+        with model.no_sync() if silent else contextlib.nullcontext():
+            yield
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of a loss. Both strategies average over processes; it is scaled so that they sum."""
         if self.accelerator is None:
             loss.backward()
-            return
-        if self.strategy == "fsdp":
-            model.set_requires_gradient_sync(last)
-        quiet = contextlib.nullcontext() if last or self.strategy == "fsdp" else model.no_sync()
-        with quiet:
+        else:
             self.accelerator.backward(loss * self.size)
 
     def sum(self, value: float) -> float:
@@ -83,6 +90,14 @@ class Processes:
         distributed.all_reduce(total)
         return float(total)
 
+    def most(self, number: int) -> int:
+        """The largest of a number over all processes."""
+        if self.size == 1:
+            return number
+        largest = torch.tensor(number, device=self.accelerator.device)
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        return int(largest)
+
 
 def whole_state(model: Any) -> dict[str, torch.Tensor]:
     """The weights of a shared model, as one process would hold them. All processes must ask."""
@@ -92,6 +107,19 @@ def whole_state(model: Any) -> dict[str, torch.Tensor]:
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor, put together from its slices if it is sharded. All processes must ask."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def without_gradient(model: Any) -> Iterator[None]:
+    """`torch.no_grad` around forward passes of a model that may be sharded.
+
+    FSDP keeps the outermost layers gathered for a backward pass that never comes; the gradient of the next step would
+    be wrong by what they still hold, so they are given back.
+    """
+    with torch.no_grad():
+        yield
+    if hasattr(model, "reshard"):
+        model.reshard()
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from tutelage.lab.configuration import fields
 from tutelage.lab.errors import BadInput
 from tutelage.lab.settings import setting
 from tutelage.lm.training.batches import Batch, Example, count_targets, micro_batches, pack, pad, truncate
-from tutelage.lm.training.distributed import Processes, whole
+from tutelage.lm.training.distributed import Processes, whole, without_gradient
 from tutelage.lm.training.losses import cross_entropy
 from tutelage.lm.training.shared_prefix import context_of, full_attention, unwrapped
 
@@ -116,14 +116,15 @@ class SFT:
         rate = config.learning_rate * learning_rate_factor(config, step, self.num_updates)
         self.model.train()
         self.optimizer.zero_grad()
-        pieces = self._pieces(chosen[processes.rank :: processes.size])
+        pieces = self._pieces(chosen[processes.rank :: processes.size], normaliser)
         total = 0.0
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(int(np.random.SeedSequence([self.seed, step, processes.rank]).generate_state(1)[0]))
-            for place, piece in enumerate(pieces):
-                loss = self._loss(piece, normaliser)
-                processes.backward(self.model, loss, last=place == len(pieces) - 1)
+            for place, (piece, weight) in enumerate(pieces):
+                with processes.accumulating(self.model, last=place == len(pieces) - 1):
+                    loss = self._loss(piece, weight)
+                    processes.backward(loss)
                 total += float(loss.detach())
         limit = config.max_grad_norm or math.inf
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self._trained.values(), limit)))
@@ -135,18 +136,18 @@ class SFT:
         figures |= {"tokens": float(normaliser), "truncated": self.truncated}
         return self._state(step + 1), figures
 
-    @torch.no_grad()
     def evaluate(self, state: State, examples: Sequence[Example] | None = None) -> dict[str, float]:
         """`loss` (nats per learnt token), `perplexity` and `tokens` over held-out examples (default: the training's)."""
         self._enter(state)
         some = self.examples if examples is None else truncate(examples, self.max_length)[0]
         processes = self.processes
         normaliser = count_targets(some)
+        if not normaliser:
+            raise BadInput("examples: there is nothing to evaluate: no example, or every label is masked")
         self.model.eval()
-        # With slices every process must take part in every forward pass, so all read everything.
-        mine = some if processes.strategy == "fsdp" else some[processes.rank :: processes.size]
-        loss = sum(float(self._loss(piece, normaliser)) for piece in self._pieces(mine))
-        loss = loss if processes.strategy == "fsdp" else processes.sum(loss)
+        pieces = self._pieces(some[processes.rank :: processes.size], normaliser)
+        with without_gradient(self.model):
+            loss = processes.sum(sum(float(self._loss(*piece)) for piece in pieces))
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "tokens": float(normaliser)}
 
     def batch(self, step: int) -> list[Example]:
@@ -163,18 +164,24 @@ class SFT:
     def _device(self) -> torch.device:
         return next(iter(self._trained.values())).device
 
-    def _pieces(self, examples: Sequence[Example]) -> list[Batch]:
-        if not self.config.pack:
-            return [pad(group) for group in micro_batches(examples, self.config.micro_tokens)]
-        rows = pack(examples, self.max_length)
-        each = max(1, self.config.micro_tokens // rows.ids.shape[1])
-        parts = [getattr(rows, name).split(each) for name in Batch.__slots__]
-        return [Batch(*part) for part in zip(*parts, strict=True)]
+    def _pieces(self, examples: Sequence[Example], normaliser: int) -> list[tuple[Batch, float]]:
+        """This process's micro-batches, each with the weight of one token's loss."""
+        if self.config.pack:
+            rows = pack(examples, self.max_length)
+            each = max(1, self.config.micro_tokens // rows.ids.shape[1])
+            parts = [getattr(rows, name).split(each) for name in Batch.__slots__]
+            batches = [Batch(*part) for part in zip(*parts, strict=True)]
+        else:
+            batches = [pad(group) for group in micro_batches(examples, self.config.micro_tokens)]
+        pieces = [(batch, 1.0 / normaliser) for batch in batches]
+        if self.processes.strategy == "fsdp":  # slices meet in every pass: all processes need equally many
+            pieces += [(batches[-1], 0.0)] * (self.processes.most(len(pieces)) - len(pieces))
+        return pieces
 
-    def _loss(self, batch: Batch, normaliser: int) -> torch.Tensor:
+    def _loss(self, batch: Batch, weight: float) -> torch.Tensor:
         batch = batch.to(self._device)
         logits = self.model(**batch.inputs(next(iter(self._trained.values())).dtype)).logits[:, :-1]
-        return cross_entropy(logits, batch.ids[:, 1:], batch.learnt[:, 1:], normaliser)
+        return weight * cross_entropy(logits, batch.ids[:, 1:], batch.learnt[:, 1:], 1.0)
 
     def _state(self, step: int) -> State:
         self._live = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": step}

@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from tutelage.lab.errors import BadInput
+from tutelage.lm.training.distributed import without_gradient
 from tutelage.lm.training.losses import entropy, length_mask, token_logprobs
 
 Ids = Sequence[int]
@@ -167,7 +168,6 @@ def _repeat(cache: DynamicCache, owner: Sequence[int], num_prompts: int) -> None
         layer.keys, layer.values = layer.keys.index_select(0, index), layer.values.index_select(0, index)
 
 
-@torch.no_grad()
 def _agree(model: Any) -> bool:
     """Both paths give the same log-probabilities on two short prompts with ragged completions."""
     base = unwrapped(model)
@@ -176,7 +176,8 @@ def _agree(model: Any) -> bool:
     try:
         ids = [1 % base.config.get_text_config().vocab_size, 2 % base.config.get_text_config().vocab_size]
         arguments = ([ids * 2, ids[:1]], [[ids, ids * 2], [ids[1:], ids * 2, ids[:1]]])
-        one, other = (read_completions(model, *arguments, shared=shared).logprobs for shared in (True, False))
+        with without_gradient(model):
+            one, other = (read_completions(model, *arguments, shared=shared).logprobs for shared in (True, False))
         near = 1e-4 if one.dtype == next(base.parameters()).dtype == torch.float32 else 0.1
         return bool((one - other).abs().max() < near)
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError):
