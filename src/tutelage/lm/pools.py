@@ -422,7 +422,9 @@ def _check(rollout: Rollout) -> None:
         if value is not None and not math.isfinite(value):
             raise BadInput(f"{name}: {what} is {value}: must be finite")
     if rollout.finish_reason not in FINISH_REASONS:
-        raise BadInput(f"{name}: finish_reason is {rollout.finish_reason!r}: must be one of {', '.join(FINISH_REASONS)}")
+        raise BadInput(
+            f"{name}: finish_reason is {rollout.finish_reason!r}: must be one of {', '.join(FINISH_REASONS)}"
+        )
     if not (0 <= rollout.seed < 2**64 and 0 <= rollout.sample_index < 2**32):
         raise BadInput(f"{name}: seed must be in [0, 2^64) and sample_index in [0, 2^32)")
 

@@ -41,7 +41,9 @@ class Processes:
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
         if strategy not in STRATEGIES:
-            raise BadInput(f"strategy = {strategy!r}: must be one of {', '.join(STRATEGIES)}{nearest(strategy, STRATEGIES)}")
+            raise BadInput(
+                f"strategy = {strategy!r}: must be one of {', '.join(STRATEGIES)}{nearest(strategy, STRATEGIES)}"
+            )
         # Buffers are constants (rotary frequencies); sending them in every forward pass would couple the processes.
         quiet = DistributedDataParallelKwargs(broadcast_buffers=False)
         accelerator = Accelerator(cpu=cpu, mixed_precision=mixed_precision, kwargs_handlers=[quiet])

@@ -40,9 +40,7 @@ def token_logprobs(
 
     if not 0 < chunk < len(rows):
         return part(rows, wanted).reshape(targets.shape)
-    pieces = [
-        checkpoint(part, *piece, use_reentrant=False) for piece in zip(rows.split(chunk), wanted.split(chunk))
-    ]
+    pieces = [checkpoint(part, *piece, use_reentrant=False) for piece in zip(rows.split(chunk), wanted.split(chunk))]
     return torch.cat(pieces).reshape(targets.shape)  # type: ignore[arg-type]
 
 

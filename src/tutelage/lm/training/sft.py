@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tutelage.lab.configuration import fields
+from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
 from tutelage.lab.settings import setting
 from tutelage.lm.training.batches import Batch, Example, count_targets, micro_batches, pack, pad, truncate
@@ -68,7 +68,7 @@ class SFT:
         processes: Processes | None = None,
     ) -> None:
         self.config = config = config or SFTConfig()
-        check(config)
+        validate(config)
         self.processes = processes or Processes()
         context = context_of(model)
         if context and config.max_length > context:
@@ -244,10 +244,3 @@ def decoder_layers(model: Any) -> torch.nn.ModuleList:
     if not stacks:
         raise BadInput(f"{type(model).__name__} has no list of layers")
     return max(stacks, key=len)
-
-
-def check(config: Any) -> None:
-    """Raise `BadInput` for the first value of a configuration that is not in its range."""
-    for path, field in fields(type(config)).items():
-        if problem := field.problem(getattr(config, path)):
-            raise BadInput(problem)

@@ -211,4 +211,6 @@ def _check(model: Any, prompts: Sequence[Ids], completions: Sequence[Sequence[Id
             raise BadInput(f"prompt {place}: prompt and completions must have at least one token each")
         total = len(prompt) + max(map(len, group))
         if context and total > context:
-            raise BadInput(f"prompt {place}: {total} tokens with its completion exceed the model's context of {context}")
+            raise BadInput(
+                f"prompt {place}: {total} tokens with its completion exceed the model's context of {context}"
+            )
