@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -79,7 +80,7 @@ def test_long_documents_are_cut_so_that_every_token_is_predicted_once() -> None:
     assert all(len(piece) <= 16 for piece in pieces)
     learnt = np.concatenate([piece.response for piece in pieces])
     assert learnt.tolist() == [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
-    for before, after in zip(pieces, pieces[1:]):
+    for before, after in itertools.pairwise(pieces):
         assert after.prompt.tolist() == before.response[-1:].tolist()
 
 

@@ -57,7 +57,7 @@ def final_answer(text: str) -> str:
 
 
 async def exact_match(model: LM, problems: Sequence[Problem], *, max_tokens: int = 128) -> dict[str, float]:
-    """Greedy answers against the references, both by `final_answer`: `exact_match`, and `cut_off` and `failed` shares."""
+    """Shares of greedy answers: `exact_match` with the reference (both by `final_answer`), `cut_off`, `failed`."""
     requests = [Request(prompt=each.prompt, max_tokens=max_tokens, temperature=0.0) for each in problems]
     completions = await model.generate(requests)
     right = [

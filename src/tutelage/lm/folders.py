@@ -29,7 +29,7 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: str = 
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{name}: cannot be loaded as a causal language model: {reason[:200]}") from error
-    return model.to(device).eval(), tokenizer
+    return model.eval().to(device), tokenizer  # type: ignore[arg-type]
 
 
 def save(model: Any, tokenizer: Any, folder: str | Path, *, extra: dict[str, Any] | None = None) -> Path:

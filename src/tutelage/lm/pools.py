@@ -130,10 +130,10 @@ class Pool:
 
     def to_jsonl(self, path: str | Path) -> int:
         """Write one JSON object a line; the number of rollouts."""
+        number = 0
         with Path(path).open("w", encoding="utf-8", errors="backslashreplace") as file:
-            number = 0
-            for number, rollout in enumerate(self, start=1):
-                file.write(json.dumps(atomic.plain(_columns(rollout)), ensure_ascii=False) + "\n")
+            for rollout in self:
+                number += file.write(json.dumps(atomic.plain(_columns(rollout)), ensure_ascii=False) + "\n") > 0
         return number
 
     def to_parquet(self, path: str | Path, *, group: int = 10_000) -> int:
@@ -205,7 +205,7 @@ class PoolWriter:
         if notes is not None and pool.notes != json.loads(json.dumps(atomic.plain(dict(notes)))):
             raise BadInput(f"{self.folder}: holds a pool with other notes ({pool.notes}); choose another folder")
         pool._refresh()
-        self._ids = {key for shard in pool._shards for key in shard.keys()}
+        self._ids = {key for shard in pool._shards for key in shard.ids()}
         self._number = max(0, len(pool._shards) - 1)
         self._definitions: dict[str, int] = {}
         if pool._shards:
@@ -340,7 +340,7 @@ class _Shard:
             while frame := file.read(_FRAME.size):
                 length, checksum, kind = _FRAME.unpack(frame) if len(frame) == _FRAME.size else (0, 0, 0)
                 whole = self.end + _FRAME.size + length
-                content = file.read(length) if 0 < length and whole <= size else b""
+                content = file.read(length) if length > 0 and whole <= size else b""
                 if not content or zlib.crc32(content, kind) != checksum:
                     # Torn at the end of the last shard, zeros behind it or not: a writer is at work, or was killed.
                     # Anywhere else it is damage.
@@ -358,7 +358,7 @@ class _Shard:
         self.rollouts = np.concatenate([self.rollouts, np.array(found, np.int64)])
         return notes
 
-    def keys(self) -> Iterator[bytes]:
+    def ids(self) -> Iterator[bytes]:
         """The ids of all rollouts, as bytes."""
         with self.path.open("rb") as file:
             for offset in self.rollouts.tolist():

@@ -32,7 +32,7 @@ def weights(model) -> torch.Tensor:
 
 
 def test_updates_equal_a_plain_loop_over_single_sequences() -> None:
-    """Hugging Face's loss on one unpadded sequence after another, torch's clipping and AdamW, no accumulation tricks."""
+    """Hugging Face's loss on one unpadded sequence after another, torch's clipping and AdamW."""
     tuning, _, figures = sft(tiny("llama"), data(), CONFIG, seed=1)
     model = tiny("llama").train()
     groups = [

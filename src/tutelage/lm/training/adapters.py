@@ -13,7 +13,7 @@ from tutelage.lab.errors import BadInput
 
 
 def add_lora(
-    model: Any, *, rank: int = 8, alpha: float = 16.0, dropout: float = 0.0, targets: str | Sequence[str] = "all-linear"
+    model: Any, *, rank: int = 8, alpha: int = 16, dropout: float = 0.0, targets: str | Sequence[str] = "all-linear"
 ) -> Any:
     """The model with an adapter on the matrices named by `targets`; only the adapter is trained. It starts as identity.
 

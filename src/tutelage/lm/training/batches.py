@@ -103,7 +103,7 @@ class Batch:
         """What a Hugging Face decoder is called with.
 
         Tokens padded on the right need no mask: nothing that counts comes after them. Several examples in a row get a
-        block-diagonal mask `[rows, 1, width, width]` to be added to the scores, which `sdpa` and `eager` attention take.
+        block-diagonal mask `[rows, 1, width, width]`, added to the scores, which `sdpa` and `eager` attention take.
         """
         given = {"input_ids": self.ids, "use_cache": False}
         if int(self.owner.max()) == 0:

@@ -137,7 +137,7 @@ class SFT:
         return self._state(step + 1), figures
 
     def evaluate(self, state: State, examples: Sequence[Example] | None = None) -> dict[str, float]:
-        """`loss` (nats per learnt token), `perplexity` and `tokens` over held-out examples (default: the training's)."""
+        """`loss` (nats per learnt token), `perplexity` and `tokens` over held-out examples, or the training's."""
         self._enter(state)
         some = self.examples if examples is None else truncate(examples, self.max_length)[0]
         processes = self.processes

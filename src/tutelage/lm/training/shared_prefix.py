@@ -143,7 +143,7 @@ def _shared(
     cache = DynamicCache(config=unwrapped(model).config)
     keep = {"output_hidden_states": with_hidden, "past_key_values": cache, "use_cache": True}
     first = model(input_ids=ids, attention_mask=real.long(), position_ids=positions, logits_to_keep=1, **keep)
-    _repeat(cache, owner, len(prompts))
+    _repeat(cache, owner, len(prompts), device)
 
     which = torch.tensor(owner, device=device)
     tokens = _right(rows).to(device)[:, :-1]  # the last token predicts nothing that is asked for
@@ -157,15 +157,13 @@ def _shared(
     return logits, hidden
 
 
-def _repeat(cache: DynamicCache, owner: Sequence[int], num_prompts: int) -> None:
+def _repeat(cache: DynamicCache, owner: Sequence[int], num_prompts: int, device: torch.device) -> None:
     """One copy of a prompt's keys and values for each of its completions; gradients add up over the copies."""
     each = len(owner) // num_prompts
     if list(owner) == [place for place in range(num_prompts) for _ in range(each)]:
         cache.batch_repeat_interleave(each)  # an expansion: its gradient is a sum, not a scatter
         return
-    for layer in cache.layers:
-        index = torch.tensor(owner, device=layer.keys.device)
-        layer.keys, layer.values = layer.keys.index_select(0, index), layer.values.index_select(0, index)
+    cache.batch_select_indices(torch.tensor(owner, device=device))
 
 
 def _agree(model: Any) -> bool:
