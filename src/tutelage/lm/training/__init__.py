@@ -1,0 +1,1 @@
+"""Training language models: losses, batches, the shared-prefix update, supervised fine-tuning, LoRA, many processes."""
