@@ -23,6 +23,7 @@ from tutelage.lm.rows import Row, Sample, advance
 from tutelage.lm.sampling import Sampling, hashed
 from tutelage.lm.shared_attention import SharedCache, installed, length_class
 
+REFILL = 0.5
 PREFILL_TOKENS = 8192
 """At most so many prompt tokens, padding included, are read in one forward (a longer prompt comes alone)."""
 
@@ -42,9 +43,9 @@ class Engine(Protocol):
     def step(self) -> list[Row]: ...
 
 
-def engine(model: PreTrainedModel) -> Engine:
+def engine(model: PreTrainedModel, rows: int = 1) -> Engine:
     """`Decoder` where it covers the model, else `Generating`, with one warning for the architecture."""
-    return Generating(model) if warn_uncovered(model) else Decoder(model)
+    return Generating(model) if warn_uncovered(model) else Decoder(model, rows)
 
 
 class Decoder:
@@ -58,9 +59,10 @@ class Decoder:
     More rows may be admitted at any time. A row whose `watch` returns True ends with the token it was shown.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, rows: int = 1) -> None:
+        """`rows`: how many are expected, so that storage need not grow on the way."""
         self.model = model
-        self._cache = SharedCache()
+        self._cache = SharedCache(rows)
         self._rows: list[Row] = []
         self._base = np.zeros(0, np.int64)
         self._seeds = np.zeros(0, np.uint64)
@@ -109,7 +111,7 @@ class Decoder:
             logits = logits[torch.from_numpy(owner).to(logits.device)]
         tokens = advance(rows, logits, seeds, knobs)
         stays = np.array([row.finish is None for row in rows])
-        self._cache.add_rows(questions[owner[stays]])
+        self._cache.add_rows(questions[owner[stays]], max(row.limit for row in rows))
         self._rows += [row for row in rows if row.finish is None]
         self._base = np.concatenate([self._base, np.array([len(row.prompt) for row in rows])[stays]])
         self._seeds = np.concatenate([self._seeds, seeds[stays]])
@@ -178,10 +180,10 @@ def sample(
         row.limit = min(row.limit, longest - len(row.prompt))
     # Similar lengths together; popped from the end, so the longest come first and nothing long is left alone.
     waiting = sorted((row for group in rows for row in group), key=lambda row: len(row.prompt))
-    with engine(model) as decoder:
+    with engine(model, min(max_rows, len(waiting))) as decoder:
         while waiting or decoder.live:
             free = max_rows - decoder.live
-            if waiting and free >= max(1, min(max_rows // 4, len(waiting))):
+            if waiting and free >= max(1, min(int(max_rows * REFILL), len(waiting))):
                 decoder.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
             decoder.step()
     return [[row.sample() for row in group] for group in rows]

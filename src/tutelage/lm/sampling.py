@@ -99,18 +99,18 @@ def draw(
     if np.any((temperature != 0) & (temperature != 1)):
         divisor = np.where(temperature == 0, 1.0, temperature).astype(np.float32)
         scaled = scaled / torch.from_numpy(divisor).to(device)[:, None]
-    weights, top = _weights(scaled)
+    top = scaled.amax(-1)
+    weights = _weights(scaled, top)
     sums = weights.view(len(scaled), -1, _BLOCK).sum(-1, dtype=torch.float32)
     limited = (knobs[:, 1] > 0) | (knobs[:, 2] < 1) | (knobs[:, 3] > 0)
     target = torch.from_numpy(random).to(device)
-    tokens = _inverse_cdf(weights, sums, target) if np.any(~limited & (temperature > 0)) else top.indices
-    for special, pick in ((limited & (temperature > 0), _limited), (temperature == 0, None)):
+    tokens = _inverse_cdf(weights, sums, target) if np.any(temperature > 0) else scaled.argmax(-1)
+    for special, pick in ((limited & (temperature > 0), _limited), (temperature == 0, _greedy)):
         if special.any() and not special.all():
             chosen = torch.from_numpy(np.flatnonzero(special)).to(device)
-            part = top.indices[chosen] if pick is None else pick(scaled[chosen], target[chosen], knobs[special])
-            tokens = tokens.index_copy(0, chosen, part)
+            tokens = tokens.index_copy(0, chosen, pick(scaled[chosen], target[chosen], knobs[special]))
         elif special.any():
-            tokens = top.indices if pick is None else pick(scaled, target, knobs)
+            tokens = pick(scaled, target, knobs)
     for row, ids in (allowed or {}).items():
         inside = torch.tensor(sorted(ids), device=device)
         plain = knobs[row : row + 1] * [1, 1, 1, 1]
@@ -118,7 +118,7 @@ def draw(
         part, _ = draw(scaled[row : row + 1, inside], random[row : row + 1], plain)
         tokens[row] = inside[part[0]]
     norm = sums.sum(-1, dtype=torch.float64).log()
-    logprobs = (scaled.gather(1, tokens[:, None])[:, 0] - top.values).double() - norm
+    logprobs = (scaled.gather(1, tokens[:, None])[:, 0] - top).double() - norm
     return tokens, logprobs.float()
 
 
@@ -128,15 +128,18 @@ def top_logprobs(logits: torch.Tensor, count: int, temperature: float) -> tuple[
     return best.indices.tolist(), best.values.tolist()
 
 
-def _weights(scaled: torch.Tensor) -> tuple[torch.Tensor, torch.return_types.max]:
-    """exp(logit − max) `[rows, V rounded up to whole blocks]`, zeros at the end; and the maximum with its index."""
+def _greedy(scaled: torch.Tensor, target: torch.Tensor, knobs: np.ndarray) -> torch.Tensor:
+    return scaled.argmax(-1)
+
+
+def _weights(scaled: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
+    """exp(logit − top) `[rows, V rounded up to whole blocks]`, zeros at the end."""
     rows, width = scaled.shape
-    top = scaled.max(-1)
     weights = scaled.new_empty(rows, -(-width // _BLOCK) * _BLOCK)
-    torch.sub(scaled, top.values[:, None], out=weights[:, :width])
+    torch.sub(scaled, top[:, None], out=weights[:, :width])
     weights[:, :width].exp_()
     weights[:, width:] = 0
-    return weights, top
+    return weights
 
 
 def _inverse_cdf(weights: torch.Tensor, sums: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -145,12 +148,12 @@ def _inverse_cdf(weights: torch.Tensor, sums: torch.Tensor, target: torch.Tensor
     goal = target * running[:, -1]
     # Rounding may put the goal on the last edge, or into a block of zeros: the last block with weight is the end.
     block = torch.searchsorted(running, goal[:, None], right=True)
-    block = torch.minimum(block, torch.searchsorted(running, running[:, -1:]))
+    block = torch.minimum(block, torch.searchsorted(running, running[:, -1:].contiguous()))
     goal = goal[:, None] - (running - sums).gather(1, block)
     inside = weights.view(len(weights), -1, _BLOCK).gather(1, block[:, :, None].expand(-1, 1, _BLOCK))[:, 0]
     running = inside.cumsum(-1, dtype=torch.float64)
     token = torch.searchsorted(running, goal, right=True)
-    token = torch.minimum(token, torch.searchsorted(running, running[:, -1:]))
+    token = torch.minimum(token, torch.searchsorted(running, running[:, -1:].contiguous()))
     return (block * _BLOCK + token)[:, 0]
 
 
@@ -173,5 +176,5 @@ def _limited(scaled: torch.Tensor, target: torch.Tensor, knobs: np.ndarray) -> t
     weights = weights * (before < limits[:, 2:3] * weights.sum(-1, keepdim=True)) * (weights >= limits[:, 3:4])
     running = weights.cumsum(-1)
     place = torch.searchsorted(running, (target * running[:, -1])[:, None], right=True)
-    place = torch.minimum(place, torch.searchsorted(running, running[:, -1:]))
+    place = torch.minimum(place, torch.searchsorted(running, running[:, -1:].contiguous()))
     return order.gather(1, place)[:, 0]

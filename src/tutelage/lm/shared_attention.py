@@ -13,7 +13,6 @@ start. So rows of different age live together, and a write is one copy.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,11 @@ from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 NAME = "tutelage_shared_prefix"
+_MASKED = -1e30
+_FAINTEST = -80.0
+"""exp(−80) is nothing beside 1, and keeps clear of −inf and of subnormal numbers, with which CPUs are 10–200 × slower."""
+_MARGIN = 16
+"""Columns before the first token. So many are read at least: torch's batched product is slow for very small matrices."""
 _HARMLESS = {"is_causal", "position_ids", "cache_position", "use_cache", "sliding_window", "return_dict"}
 _active = threading.local()
 
@@ -71,15 +75,18 @@ class _Prefilled:
 class SharedCache(Cache):
     """Keys and values of questions and of the rows that continue them; rows are numbered 0 … `rows` − 1 without gaps."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = 1) -> None:
+        """`rows`: storage for so many is made at once; it grows where there are more."""
         super().__init__(layers=[])
+        self._capacity = rows
         self.blocks: dict[int, Block] = {}
         self.owner = np.zeros(0, np.int64)
         self.start = np.zeros(0, np.int64)
         self._suffixes: list[_Suffix] = []
         self._prefilled: _Prefilled | None = None
-        self._now = 0
+        self._now = _MARGIN
         self._incoming = 1
+        self._span = 0
         self._layer = -1
         self._bias: torch.Tensor | None = None
         self._next_question = 0
@@ -127,13 +134,23 @@ class SharedCache(Cache):
         """
         self._incoming = ids.shape[1]
         self._make_room()
+        new = torch.from_numpy(np.flatnonzero(self.start == self._now)).to(ids.device)
+        reach = slice(int(self.start.min()) - _MARGIN, self._now)
+        if reach.stop - reach.start > _MARGIN and len(new):
+            # What is masked is still multiplied by 0: it must not be what happened to lie in memory.
+            for suffix in self._suffixes:
+                suffix.values[new, :, reach] = 0
         with self._forward():
             logits = model(input_ids=ids, position_ids=positions, past_key_values=self, use_cache=True).logits
         self._now += self._incoming
         return logits
 
-    def add_rows(self, questions: np.ndarray) -> None:
-        """Rows that begin now, one for each entry: the question that it continues. `plan` must follow."""
+    def add_rows(self, questions: np.ndarray, span: int = 0) -> None:
+        """Rows that begin now, one for each entry: the question that it continues. `plan` must follow.
+
+        `span`: how many tokens the longest of them may take, as a hint for the storage.
+        """
+        self._span = max(self._span, span)
         self.owner = np.concatenate([self.owner, questions])
         self.start = np.concatenate([self.start, np.full(len(questions), self._now)])
 
@@ -156,7 +173,7 @@ class SharedCache(Cache):
                 suffix.values[into, :, span] = suffix.values[source, :, span]
         self.owner, self.start = self.owner[order], self.start[order]
         if not left:
-            self._now = 0
+            self._now, self._span = _MARGIN, 0
             self.blocks.clear()
         return order
 
@@ -208,7 +225,7 @@ class SharedCache(Cache):
         block.bias = None
         if np.any(block.lengths != longest):
             outside = np.arange(longest) >= block.lengths[:, None]
-            bias = np.where(outside, -np.inf, 0.0).astype(np.float32)
+            bias = np.where(outside, _MASKED, 0.0).astype(np.float32)
             block.bias = torch.from_numpy(bias)[:, None, None].to(device)
 
     def _store(self, read: _Prefilled, lengths: np.ndarray, questions: np.ndarray) -> None:
@@ -228,25 +245,30 @@ class SharedCache(Cache):
 
     def _make_room(self) -> None:
         """Columns for what comes in: by moving all to the left where old rows have gone, by growing otherwise."""
-        if not self._suffixes:
+        first, end = int(self.start.min()), self._now + self._incoming
+        have_rows, columns = self._suffixes[0].values.shape[:3:2] if self._suffixes else (0, 0)
+        if not self._suffixes or (end <= columns and self.rows <= have_rows):
             return
-        have_rows, _, have = self._suffixes[0].values.shape[:3]
-        first = int(self.start.min())
-        need = self._now + self._incoming - first
-        if self._now + self._incoming <= have and self.rows <= have_rows:
-            return
-        columns = have if need <= have else max(need, have + have // 2)
-        rows = have_rows if self.rows <= have_rows else max(self.rows, have_rows + have_rows // 2)
+        shift, kept = first - _MARGIN, min(have_rows, self.rows)
+        old, new = slice(first, self._now), slice(_MARGIN, self._now - shift)
+        grows = self.rows > have_rows or (end - first) * 3 > (columns - _MARGIN) * 2
+        if grows:
+            self._capacity = max(self.rows, have_rows if self.rows <= have_rows else have_rows + have_rows // 2)
+            columns = max(columns, self._columns(end - first))
         for suffix in self._suffixes:
-            keys, values = _room(suffix.keys, suffix.values, rows, columns)
-            kept = min(have_rows, self.rows)
-            keys[:kept, :, :, : self._now - first] = suffix.keys[:kept, :, :, first : self._now]
-            values[:kept, :, : self._now - first] = suffix.values[:kept, :, first : self._now]
-            suffix.keys, suffix.values = keys, values
-        self.start = self.start - first
-        self._now -= first
+            keys, values = suffix.keys, suffix.values
+            if grows:
+                suffix.keys, suffix.values = _room(keys, values, self._capacity, columns)
+            suffix.keys[:kept, :, :, new] = keys[:kept, :, :, old].clone()
+            suffix.values[:kept, :, new] = values[:kept, :, old].clone()
+        self.start = self.start - shift
+        self._now -= shift
         if self._bias is not None:
-            self._bias = self._bias - first
+            self._bias = self._bias - shift
+
+    def _columns(self, need: int) -> int:
+        """Room for the span hinted at where it is short, and half as much again, so that moving stays rare."""
+        return _MARGIN + max(need, min(self._span, 64)) * 3 // 2
 
     @contextmanager
     def _forward(self) -> Iterator[None]:
@@ -273,8 +295,9 @@ class SharedCache(Cache):
             return out.transpose(1, 2)
         rows, kv_heads, steps, width = key.shape
         if layer == len(self._suffixes):
-            columns = max(32, self._now + steps)
-            keys, values = _room(key.transpose(2, 3), value, rows, columns, plain=groups == 1)
+            keys, values = _room(
+                key.transpose(2, 3), value, max(rows, self._capacity), self._columns(steps), plain=groups == 1
+            )
             self._suffixes.append(_Suffix(keys, values))
         suffix, now = self._suffixes[layer], self._now
         suffix.keys[:rows, :, :, now : now + steps] = key.transpose(2, 3)
@@ -287,16 +310,19 @@ class SharedCache(Cache):
 
     def _own(self, suffix: _Suffix, folded: torch.Tensor, steps: int) -> _Part:
         rows, kv_heads, many, _ = folded.shape
-        first, end = int(self.start.min()), self._now + steps
+        oldest, end = int(self.start.min()), self._now + steps
+        first = min(oldest, max(end - _MARGIN, 0))
         keys, values = suffix.keys[:rows, :, :, first:end], suffix.values[:rows, :, first:end]
         scores = torch.bmm(folded.flatten(0, 1), keys.flatten(0, 1)).float().view(rows, kv_heads, many, -1)
         if self._bias is not None:
             column = torch.arange(first, end, device=scores.device)
-            scores = scores.masked_fill(column < self._bias[:, None, None, None], -math.inf)
+            scores = scores.masked_fill(column < self._bias[:, None, None, None], _MASKED)
+        elif first < oldest:
+            scores[..., : oldest - first] = _MASKED
         if steps > 1:
             time = torch.arange(steps, device=scores.device)
             later = (time > time[:, None]).repeat(many // steps, 1)
-            scores = scores.masked_fill(later, -math.inf)
+            scores[..., -steps:] = scores[..., -steps:].masked_fill(later, _MASKED)
         return _part(scores.flatten(0, 1), values.flatten(0, 1), (rows, kv_heads, many))
 
     def _shared(self, layer: int, folded: torch.Tensor) -> _Part:
@@ -337,14 +363,14 @@ class _Part:
 
 def _part(scores: torch.Tensor, values: torch.Tensor, shape: tuple[int, int, int]) -> _Part:
     top = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(top).exp_()
+    weights = scores.sub_(top).clamp_(min=_FAINTEST).exp_()
     out = torch.bmm(weights.to(values.dtype), values)
     return _Part(*(each.view(*shape, -1) for each in (out, weights.sum(-1, keepdim=True), top)))
 
 
 def _merged(own: _Part, shared: _Part) -> torch.Tensor:
     top = torch.maximum(own.top, shared.top)
-    ours, theirs = (own.top - top).exp_(), (shared.top - top).exp_()
+    ours, theirs = ((part.top - top).clamp_(min=_FAINTEST).exp_() for part in (own, shared))
     norm = own.total * ours + shared.total * theirs
     return torch.addcmul(own.out * (ours / norm), shared.out, theirs / norm)
 
@@ -360,8 +386,9 @@ def _room(
         new = keys.new_empty(rows, heads, columns, width).transpose(2, 3)
     else:
         new = keys.new_empty(rows, heads, width, columns)
-    # Zeros, because what is masked is still multiplied by 0.
-    return new, values.new_zeros(rows, values.shape[1], columns, values.shape[3])
+    there = values.new_empty(rows, values.shape[1], columns, values.shape[3])
+    there[:, :, :_MARGIN] = 0
+    return new, there
 
 
 def _widen(part: torch.Tensor, longest: int, dim: int) -> torch.Tensor:
@@ -372,9 +399,9 @@ def _widen(part: torch.Tensor, longest: int, dim: int) -> torch.Tensor:
 
 
 def length_class(length: int) -> int:
-    """Prompts of one class are kept together: 1–16, –24, –32, –48, –64, –96, …: padding stays below a half."""
-    octave = 1 << max(4, (length - 1).bit_length())
-    return octave * 3 // 4 if length <= octave * 3 // 4 and octave > 16 else octave
+    """Prompts of one class are kept together: 1–64, –96, –128, –192, …: more calls for few, or more padding for all."""
+    octave = 1 << max(6, (length - 1).bit_length())
+    return octave * 3 // 4 if length <= octave * 3 // 4 and octave > 64 else octave
 
 
 def _attention(
