@@ -203,7 +203,9 @@ def checked_prompt(model: PreTrainedModel, prompt: Sequence[int], number: int) -
     if ids.ndim != 1 or not len(ids):
         raise BadInput(f"prompt {number} is empty: must have at least one token")
     if ids.min() < 0 or ids.max() >= vocabulary:
-        raise BadInput(f"prompt {number} has the id {ids.min() if ids.min() < 0 else ids.max()}: must be in 0–{vocabulary - 1}")
+        raise BadInput(
+            f"prompt {number} has the id {ids.min() if ids.min() < 0 else ids.max()}: must be in 0–{vocabulary - 1}"
+        )
     if longest and len(ids) >= longest:
         raise BadInput(f"prompt {number} has {len(ids)} tokens: the context of {longest} has no room for a new one")
     return ids

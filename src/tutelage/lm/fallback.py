@@ -14,7 +14,7 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, Sto
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from tutelage.lm.rows import Row, advance
-from tutelage.lm.shared_attention import NotCovered, SharedCache, installed
+from tutelage.lm.shared_attention import NotCovered, SharedCache, installed, own_mode
 
 _verdicts: weakref.WeakKeyDictionary[PreTrainedModel, str] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()
@@ -70,10 +70,8 @@ def _by_trying(model: PreTrainedModel) -> str:
     vocabulary = model.config.get_text_config().vocab_size
     prompts = [np.arange(3, 3 + 5) * 7 % vocabulary, np.arange(2) * 5 % vocabulary]
     owner, more = np.array([0, 0, 1]), np.arange(6).reshape(3, 2) * 11 % vocabulary
-    training = [module for module in model.modules() if module.training]
     try:
-        model.eval()
-        with torch.inference_mode():
+        with own_mode(model):
             wholes = [torch.from_numpy(np.concatenate([prompts[q], new]))[None] for q, new in zip(owner, more)]
             expected = [model(input_ids=whole.to(model.device)).logits[0, -3:].float() for whole in wholes]
         with installed(model):
@@ -86,11 +84,17 @@ def _by_trying(model: PreTrainedModel) -> str:
                 ids = torch.from_numpy(more[:, age : age + 1]).to(model.device)
                 at = torch.tensor([[len(prompts[q]) + age] for q in owner], device=model.device)
                 found.append(cache.extend(model, ids, at)[:, -1])
-    except (NotCovered, AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as e:
+    except (
+        NotCovered,
+        AttributeError,
+        IndexError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as e:
         return f"does not run with our attention ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})"
-    finally:
-        for module in training:
-            module.training = True
     truth, ours = torch.stack(expected), torch.stack(found, 1).float()
     allowed = 1e-3 if model.dtype == torch.float32 else 0.1
     if (truth - ours).abs().max() > allowed * truth.std().clamp(min=1e-6):
@@ -110,9 +114,7 @@ class Generating:
     def __enter__(self) -> Generating:
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self._waiting.clear()
-        self.live = 0
+    def __exit__(self, *_: Any) -> None: ...
 
     def admit(self, rows: Sequence[Row]) -> list[Row]:
         self._waiting += rows
@@ -129,7 +131,7 @@ class Generating:
         self._waiting = [row for row in self._waiting if id(row) not in chosen]
         self.live = len(self._waiting)
         ids = torch.from_numpy(np.stack([row.prompt for row in group])).to(self.model.device)
-        with _neutral(self.model), torch.inference_mode():
+        with own_mode(self.model), _neutral(self.model):
             self.model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
@@ -170,13 +172,10 @@ class _Through(StoppingCriteria):
 
 @contextmanager
 def _neutral(model: PreTrainedModel) -> Iterator[None]:
-    """Without the model's own generation defaults (penalties, forced tokens), in evaluation mode; then as it was."""
-    defaults, training = model.generation_config, [module for module in model.modules() if module.training]
-    model.eval()
+    """Without the model's own generation defaults (penalties, forced tokens)."""
+    defaults = model.generation_config
     model.generation_config = GenerationConfig(pad_token_id=0)
     try:
         yield
     finally:
         model.generation_config = defaults
-        for module in training:
-            module.training = True

@@ -425,16 +425,25 @@ ALL_ATTENTION_FUNCTIONS.register(NAME, _attention)
 
 
 @contextmanager
-def installed(model: PreTrainedModel) -> Iterator[None]:
-    """The model with our attention, in evaluation mode, without gradients; afterwards as it was."""
+def own_mode(model: PreTrainedModel) -> Iterator[None]:
+    """The model in evaluation mode, without gradients; afterwards as it was."""
     training = [module for module in model.modules() if module.training]
-    before = model.config._attn_implementation
     model.eval()
-    model.set_attn_implementation(NAME)
     try:
         with torch.inference_mode():
             yield
     finally:
-        model.set_attn_implementation(before)
         for module in training:
             module.training = True
+
+
+@contextmanager
+def installed(model: PreTrainedModel) -> Iterator[None]:
+    """As `own_mode`, and with our attention."""
+    before = model.config._attn_implementation
+    with own_mode(model):
+        model.set_attn_implementation(NAME)
+        try:
+            yield
+        finally:
+            model.set_attn_implementation(before)
