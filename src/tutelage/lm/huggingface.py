@@ -1,0 +1,444 @@
+"""Causal language models of transformers as a `LanguageModel`: an object, a local folder or a hub id.
+
+A worker thread owns each copy of the model. It takes whatever has been asked meanwhile, reads equal prompts once, and
+advances all answers together; an answer does not depend on what else was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from tutelage.lab.errors import BadInput
+from tutelage.lm.decoding import engine, model_stops
+from tutelage.lm.fallback import max_context
+from tutelage.lm.model import Capabilities, LanguageModel
+from tutelage.lm.request import Completion, Failure, Message, Request, Scored, Scoring, Usage
+from tutelage.lm.rows import Row
+from tutelage.lm.sampling import Sampling
+from tutelage.lm.scoring import Reading, pooled, read
+from tutelage.lm.tokens import (
+    Choices,
+    GrowingText,
+    Tokenizer,
+    common_prefix,
+    context_text,
+    continuations,
+    decode,
+    encode,
+)
+
+SMALL = 50_000_000
+"""Models of fewer parameters run on one thread: more would spend their time waiting for each other."""
+_LINGER = 0.002
+
+
+class HuggingFace(LanguageModel):
+    """A causal language model that we run ourselves.
+
+    Args:
+        model: a model object (its weights are hashed now; train it further and this `identity` no longer holds), a
+            folder, or a hub id.
+        tokenizer: needed with an object, unless it was loaded from somewhere; an object, a folder or a hub id.
+        device: where the model goes; None leaves an object where it is, and puts a loaded one on a GPU if there is one.
+        dtype: a torch dtype or its name ("bfloat16"); None keeps what the weights have.
+        replicas: copies, asked in turns; on "cuda" each gets a GPU of its own.
+        max_rows: answers in the making at the same time, per copy; others wait.
+        threads: of the worker, on a CPU; None for one with a model under 50M parameters, torch's own number otherwise.
+
+    Choices are kept to exactly; JSON schemas and regular expressions are answered with `unsupported`. Answers are cut
+    where the context ends (finish reason `length`). Raises `BadInput` where the model or tokenizer cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str | Path,
+        tokenizer: Tokenizer | str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | str | None = None,
+        replicas: int = 1,
+        max_rows: int = 256,
+        threads: int | None = None,
+    ) -> None:
+        for name, value in (("replicas", replicas), ("max_rows", max_rows)):
+            if value < 1:
+                raise BadInput(f"{name} is {value}: must be at least 1")
+        kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if dtype is not None and not isinstance(kind, torch.dtype):
+            raise BadInput(f"dtype is {dtype!r}: must be a torch type such as 'float32' or 'bfloat16'")
+        if isinstance(model, str | Path):
+            source = str(model)
+            loaded = _load(AutoModelForCausalLM, source, **({} if kind is None else {"dtype": kind}))
+            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        else:
+            source, loaded = model.config.name_or_path, model
+        if tokenizer is None and not source:
+            raise BadInput("tokenizer is missing: a model that was not loaded from a folder needs one")
+        tokenizer = source if tokenizer is None else tokenizer
+        self.tokenizer = _load(AutoTokenizer, str(tokenizer)) if isinstance(tokenizer, str | Path) else tokenizer
+        if kind is not None:
+            loaded = loaded.to(kind)
+        devices = _devices(device, replicas)
+        copies = [loaded if number == 0 else copy.deepcopy(loaded) for number in range(replicas)]
+        placed = [each if where is None else each.to(where) for each, where in zip(copies, devices)]
+        self.model: PreTrainedModel = placed[0]
+        self.identity = f"hf:{Path(source).name or type(loaded).__name__}@{_digest(self.model, self.tokenizer)}"
+        self.capabilities = Capabilities(
+            logprobs=20, score=True, seed=True, schema=False, embed=True, max_context=max_context(self.model)
+        )
+        stops = {*model_stops(self.model), self.tokenizer.eos_token_id}
+        self._stops = frozenset(stop for stop in stops if stop is not None)
+        if threads is None and sum(part.numel() for part in loaded.parameters()) < SMALL:
+            threads = 1
+        self._workers = [_Worker(each, max_rows, threads) for each in placed]
+        self._turn = count()
+        self._closed = False
+
+    async def complete(self, request: Request) -> Completion:
+        answer = self._ask(request, lambda _: None)
+        if isinstance(answer, Completion):
+            return answer
+        try:
+            return await answer.future
+        finally:
+            answer.cancelled = True
+
+    async def stream(self, request: Request) -> AsyncIterator[str | Completion]:
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        answer = self._ask(request, lambda piece: _tell(loop, pieces.put_nowait, piece), streams=True)
+        if isinstance(answer, Completion):
+            yield answer
+            return
+        answer.future.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            yield await answer.future
+        finally:
+            answer.cancelled = True
+
+    async def score_one(self, item: Scoring) -> Scored:
+        try:
+            text, raw = context_text(self.tokenizer, item.context), isinstance(item.context, str)
+            whole = continuations(self.tokenizer, text, item.continuations, raw=raw)
+            if not whole or any(split == len(ids) for ids, split in whole):
+                raise BadInput("a continuation adds no token: must have at least one, and there must be one")
+        except BadInput as error:
+            return Scored(np.empty(0), (), error=Failure("bad_request", str(error)))
+        longest, limit = max(len(ids) for ids, _ in whole), self.capabilities.max_context
+        if limit and longest > limit:
+            text = f"context and continuation have {longest} tokens: the model's context is {limit}"
+            return Scored(np.empty(0), (), error=Failure("context_length", text))
+        shared = min(common_prefix([ids for ids, _ in whole]), *(split for _, split in whole))
+        reading = Reading(whole[0][0][:shared], [ids[shared:] for ids, _ in whole])
+        try:
+            found = await self._call("score", reading)
+        except Exception as error:
+            return Scored(np.empty(0), (), error=_broken(error))
+        tokens = tuple(part[split - shared :] for part, (_, split) in zip(found, whole))
+        totals = np.array([float(part.sum(dtype=np.float64)) for part in tokens])
+        return Scored(totals, tokens, Usage(prompt=shared + sum(len(ids) - shared for ids, _ in whole)))
+
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """`[texts, hidden]` float32: the last hidden state, mean over tokens. Raises `BadInput` over the context."""
+        ids = [encode(self.tokenizer, text, raw=True)[0] for text in texts]
+        for number, each in enumerate(ids):
+            if self.capabilities.max_context and len(each) > self.capabilities.max_context:
+                limit = self.capabilities.max_context
+                raise BadInput(f"text {number} has {len(each)} tokens: the model's context is {limit}")
+        return await self._call("embed", ids)
+
+    async def close(self) -> None:
+        self._closed = True
+        for worker in self._workers:
+            worker.inbox.put(None)
+        for worker in self._workers:
+            await asyncio.to_thread(worker.join)
+
+    def _worker(self) -> _Worker:
+        if self._closed:
+            raise RuntimeError(f"{self.identity} is closed")
+        return self._workers[next(self._turn) % len(self._workers)]
+
+    async def _call(self, kind: str, given: Any) -> Any:
+        call = _Call(kind, given, asyncio.get_running_loop().create_future())
+        self._worker().inbox.put(call)
+        return await call.future
+
+    def _ask(self, request: Request, tell: Callable[[str], None], streams: bool = False) -> _Answer | Completion:
+        if request.schema is not None or request.regex is not None:
+            text = f"{self.identity} enforces choices, but neither JSON schemas nor regular expressions"
+            return Completion.failed(Failure("unsupported", text), self.identity)
+        try:
+            context: str | tuple[Message, ...] = request.messages if request.prompt is None else request.prompt
+            raw, text = request.prompt is not None, context_text(self.tokenizer, context)
+            ids, _ = encode(self.tokenizer, text, raw=raw)
+            choices = None
+            if request.choices is not None:
+                choices = self._choices(text, ids, request.choices, raw)
+            vocabulary = self.model.config.get_text_config().vocab_size
+            if max(ids) >= vocabulary:
+                raise BadInput(f"the prompt has the id {max(ids)}: the model's vocabulary has {vocabulary}")
+        except BadInput as error:
+            return Completion.failed(Failure("bad_request", str(error)), self.identity)
+        wanted = 1 if choices is None else choices.longest - 1
+        limit = self.capabilities.max_context or len(ids) + max(request.max_tokens, wanted + 1)
+        if len(ids) + wanted > limit:
+            text = f"the prompt has {len(ids)} tokens and {wanted} must follow: the model's context is {limit}"
+            return Completion.failed(Failure("context_length", text), self.identity)
+        sampling = Sampling(
+            min(request.max_tokens if choices is None else choices.longest, limit - len(ids)),
+            request.temperature,
+            request.top_p,
+            request.top_k,
+            request.min_p,
+            top_logprobs=request.top_logprobs,
+        )
+        prompt = np.asarray(ids, np.int64)
+        seed = blake2b(repr((request.seed, request.sample_index)).encode() + prompt.tobytes(), digest_size=8)
+        row = Row(prompt, sampling, int.from_bytes(seed.digest(), "little"), self._stops)
+        answer = _Answer(self, request, row, tell, streams, choices, asyncio.get_running_loop().create_future())
+        row.watch = answer.watch
+        if choices is not None:
+            row.allowed = lambda row: choices.allowed(row.tokens)
+        self._worker().inbox.put(answer)
+        return answer
+
+    def _choices(self, text: str, prompt: list[int], options: tuple[str, ...], raw: bool) -> Choices:
+        found = []
+        for option in options:
+            whole, _ = encode(self.tokenizer, text + option, raw=raw)
+            joined = whole[: len(prompt)] == prompt
+            found.append(
+                whole[len(prompt) :] if joined else self.tokenizer(option, add_special_tokens=False)["input_ids"]
+            )
+        return Choices(options, found, self._stops)
+
+
+@dataclass(eq=False)
+class _Answer:
+    """A request on its way; `watch` and `deliver` are called by the worker."""
+
+    home: HuggingFace
+    request: Request
+    row: Row
+    tell: Callable[[str], None]
+    streams: bool
+    choices: Choices | None
+    future: asyncio.Future[Completion]
+    cancelled: bool = False
+    began: float = field(default_factory=time.monotonic)
+    text: GrowingText | None = None
+
+    def __post_init__(self) -> None:
+        if self.choices is None and (self.streams or self.request.stop):
+            self.text = GrowingText(self.home.tokenizer, self.request.stop)
+
+    def watch(self, row: Row) -> bool:
+        if self.choices is not None:
+            return self.cancelled or self.choices.settled(row.tokens)
+        if self.text is None:
+            return self.cancelled
+        if piece := self.text.push(row.tokens[-1]):
+            self.tell(piece)
+        return self.cancelled or self.text.stopped
+
+    def deliver(self) -> None:
+        row, home = self.row, self.home
+        ended = bool(row.tokens) and row.tokens[-1] in row.stops
+        if self.choices is not None:
+            text = self.choices.name(row.tokens)
+        elif self.text is not None:
+            rest = self.text.finish()
+            text = self.text.text
+            if rest:
+                self.tell(rest)
+        else:
+            text = decode(home.tokenizer, row.tokens[:-1] if ended else row.tokens)
+        top = tuple(self._by_text(ids, values) for ids, values in row.top) if self.request.top_logprobs else None
+        completion = Completion(
+            text,
+            tuple(row.tokens),
+            tuple(row.logprobs),
+            top,
+            "stop" if self.choices is not None else row.finish or "length",
+            Usage(len(row.prompt), 0, len(row.tokens)),
+            latency=time.monotonic() - self.began,
+            model=home.identity,
+        )
+        _tell(self.future.get_loop(), _settle, self.future, completion)
+
+    def fail(self, error: Exception) -> None:
+        failed = Completion.failed(_broken(error), self.home.identity)
+        _tell(self.future.get_loop(), _settle, self.future, failed)
+
+    def _by_text(self, ids: list[int], values: list[float]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for token, value in zip(ids, values):
+            found.setdefault(self.home.tokenizer.decode([token]), value)
+        return found
+
+
+@dataclass(eq=False)
+class _Call:
+    """Something to compute outside of the decoding loop: `score` a `Reading`, or `embed` lists of ids."""
+
+    kind: str
+    given: Any
+    future: asyncio.Future[Any]
+
+
+class _Worker(threading.Thread):
+    """Owns one copy of the model; ends after `None` in the inbox, when all that came before is answered."""
+
+    def __init__(self, model: PreTrainedModel, max_rows: int, threads: int | None) -> None:
+        super().__init__(name="tutelage-hf", daemon=True)
+        self.model, self.max_rows, self.threads = model, max_rows, threads
+        self.inbox: queue.SimpleQueue[_Answer | _Call | None] = queue.SimpleQueue()
+        self._waiting: list[_Answer] = []
+        self._running: dict[Row, _Answer] = {}
+        self._calls: list[_Call] = []
+        self._ending = False
+        self.start()
+
+    def run(self) -> None:
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        decoder = None
+        while not (self._ending and not self._waiting and not self._running):
+            self._collect()
+            self._answer_calls()
+            if not self._waiting and not self._running:
+                continue
+            try:
+                decoder = decoder or engine(self.model)
+                with decoder:
+                    while (self._waiting or self._running) and not self._calls:
+                        self._admit(decoder)
+                        self._through(decoder.step())
+                        self._collect()
+            except Exception as error:  # out of memory, a broken model: whoever waits must hear of it
+                for answer in (*self._running.values(), *self._waiting):
+                    answer.fail(error)
+                self._running.clear(), self._waiting.clear()
+                decoder = None
+
+    def _collect(self) -> None:
+        """Takes what has come; if there is nothing to do, waits for it, and a little longer for what comes with it."""
+        idle = not (self._waiting or self._running or self._calls or self._ending)
+        while True:
+            try:
+                item = self.inbox.get(timeout=None if idle else _LINGER if not self._running else 0)
+            except queue.Empty:
+                return
+            idle = False
+            if item is None:
+                self._ending = True
+                return
+            (self._calls if isinstance(item, _Call) else self._waiting).append(item)  # type: ignore[arg-type]
+
+    def _admit(self, decoder: Any) -> None:
+        self._waiting = [answer for answer in self._waiting if not answer.cancelled]
+        free = self.max_rows - decoder.live
+        new, self._waiting = self._waiting[:free], self._waiting[free:]
+        if new:
+            self._running |= {answer.row: answer for answer in new}
+            self._through(decoder.admit([answer.row for answer in new]))
+
+    def _through(self, rows: list[Row]) -> None:
+        for row in rows:
+            self._running.pop(row).deliver()
+
+    def _answer_calls(self) -> None:
+        calls, self._calls = self._calls, []
+        scores = [call for call in calls if call.kind == "score"]
+        jobs: list[tuple[list[_Call], Callable[[], list[Any]]]] = []
+        if scores:
+            jobs.append((scores, lambda: read(self.model, [call.given for call in scores])))
+        for call in calls:
+            if call.kind == "embed":
+                jobs.append(([call], lambda call=call: [pooled(self.model, call.given)]))
+        for asked, compute in jobs:
+            try:
+                results = compute()
+            except Exception as error:
+                for call in asked:
+                    _tell(call.future.get_loop(), _settle, call.future, error)
+                continue
+            for call, result in zip(asked, results):
+                _tell(call.future.get_loop(), _settle, call.future, result)
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *values: Any) -> None:
+    """Into the asker's loop; a loop that was closed meanwhile has nobody left to tell."""
+    try:
+        loop.call_soon_threadsafe(function, *values)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+
+
+def _broken(error: Exception) -> Failure:
+    return Failure("server", f"the model failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+
+
+def _load(kind: Any, source: str, **settings: Any) -> Any:
+    try:
+        return kind.from_pretrained(source, **settings)
+    except (OSError, ValueError) as error:
+        what = "tokenizer" if kind is AutoTokenizer else "model"
+        raise BadInput(f"{what} {source!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _devices(device: str | torch.device | None, replicas: int) -> list[torch.device | None]:
+    if device is None:
+        return [None] * replicas
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise BadInput(f"device is {device!r}: must be one such as 'cpu' or 'cuda:0'") from error
+    if wanted.type == "cuda" and wanted.index is None and replicas > 1:
+        if replicas > torch.cuda.device_count():
+            raise BadInput(f"replicas is {replicas}: there are {torch.cuda.device_count()} GPUs")
+        return [torch.device("cuda", number) for number in range(replicas)]
+    return [wanted] * replicas
+
+
+def _digest(model: PreTrainedModel, tokenizer: Tokenizer) -> str:
+    """12 hex digits over the weights (as they are in memory), the configuration that matters, and the tokenizer."""
+    found = blake2b(digest_size=6)
+    revision = getattr(model.config, "_commit_hash", None)
+    if revision:
+        found.update(revision.encode() + str(model.dtype).encode())
+    else:
+        for name, part in sorted(model.state_dict().items()):
+            found.update(f"{name} {tuple(part.shape)} {part.dtype}".encode())
+            found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    found.update((backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))).encode())
+    found.update(repr(getattr(tokenizer, "chat_template", None)).encode())
+    return found.hexdigest()
