@@ -17,15 +17,17 @@ import pytest
 from studies.tiny_minimax import tiny
 
 from tutelage import studies
-from tutelage.cli import COMMANDS, options
+from tutelage.cli import COMMANDS, lm, lm_models, options
 from tutelage.lab import driver
-from tutelage.lab.configuration import configure, fields, flatten
+from tutelage.lab.configuration import configure, fields, flatten, override
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import parse_values
+from tutelage.lm.pretraining import PretrainConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("guides/library.md", "guides/add-a-study.md", "studies/minimax.md")
 STUDY_PAGE = "studies/minimax.md"
+MODELS_PAGE = "guides/language-models.md"
 minimax = studies.load("minimax")
 
 
@@ -81,6 +83,13 @@ def test_every_block_runs_by_itself(name, line, code, workplace, monkeypatch, re
     except Exception as error:
         error.add_note(f"in the block at line {line} of docs/{name}")
         raise
+
+
+def test_the_blocks_about_language_models_run_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reader = types.ModuleType("reader")
+    for line, code in blocks(MODELS_PAGE):
+        exec(compile("\n" * (line - 1) + code, f"docs/{MODELS_PAGE}", "exec"), reader.__dict__)
 
 
 # Tables made from the code.
@@ -235,6 +244,9 @@ def check_command(argv: list[str]) -> None:
     if name not in COMMANDS:
         raise BadInput(f"{name!r} is not a command")
     rest = [word for word in rest if word != "--help"]
+    if name == "lm":
+        check_lm_command(rest)
+        return
     kinds = {
         "list": options.ListOptions,
         "resume": options.ResumeOptions,
@@ -261,6 +273,20 @@ def check_command(argv: list[str]) -> None:
     for arm in arms:
         config, _ = configure(study, arm, parsed.options.preset, overrides)
         driver.chunk_size(config.schedule)
+
+
+def check_lm_command(argv: list[str]) -> None:
+    if not argv or argv[0].isupper():
+        return
+    name, *rest = argv
+    if name not in lm.COMMANDS:
+        raise BadInput(f"lm {name!r} is not a command")
+    if name == "pretrain":
+        parsed = options.read(lm_models.PretrainOptions, rest, others=True)
+        override(PretrainConfig(), parse_values(parsed.rest, fields(PretrainConfig)))
+    else:
+        kinds = {"serve": lm.ServeOptions, "sample": lm.SampleOptions, "eval": lm_models.EvalOptions}
+        options.read(kinds[name], rest)
 
 
 def commands(text: str) -> Iterator[str]:
@@ -295,8 +321,8 @@ def test_every_command_line_is_one(document):
 
 
 def test_every_test_that_is_named_exists():
-    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page(STUDY_PAGE)))
-    assert len(named) > 10
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page(STUDY_PAGE) + page(MODELS_PAGE)))
+    assert len(named) > 15
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text("utf-8"), f"{file}::{test}"
 

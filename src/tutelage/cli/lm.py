@@ -31,6 +31,16 @@ COMMANDS: dict[str, Command] = {
         "what a model says",
         "tutelage.cli.lm:sample",
     ),
+    "pretrain": Command(
+        "CORPUS… --out FOLDER [--size mini] [--num-epochs 3] [--tokenizer.kind word]",
+        "a tokenizer and a small model from text files or built-in problems",
+        "tutelage.cli.lm_models:pretrain",
+    ),
+    "eval": Command(
+        "MODEL --data FILE [--limit N] [--json]",
+        "loss and bits per byte of a text, exact match of questions with answers",
+        "tutelage.cli.lm_models:evaluate",
+    ),
 }
 
 TOKEN = "TUTELAGE_LM_TOKEN"
