@@ -28,6 +28,9 @@ PREFILL_TOKENS = 8192
 """At most so many prompt tokens, padding included, are read in one forward (a longer prompt comes alone)."""
 
 
+_PLAIN = Sampling()
+
+
 class Engine(Protocol):
     """What decodes rows. Rows that are through come back, each once, from `admit` or `step`."""
 
@@ -145,7 +148,7 @@ def sample(
     prompts: Sequence[Sequence[int]],
     *,
     num_samples: int = 1,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = _PLAIN,
     seed: int | np.ndarray = 0,
     max_rows: int | None = None,
 ) -> list[list[Sample]]:

@@ -132,7 +132,7 @@ class Generating:
         self.live = len(self._waiting)
         ids = torch.from_numpy(np.stack([row.prompt for row in group])).to(self.model.device)
         with own_mode(self.model), _neutral(self.model):
-            self.model.generate(
+            self.model.generate(  # type: ignore[operator]
                 ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=max(row.limit for row in group),
@@ -150,7 +150,7 @@ class _Drawing(LogitsProcessor):
         self.seeds = np.array([row.seed for row in rows], np.uint64)
         self.knobs = np.array([row.sampling.knobs for row in rows], float)
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> Any:
         on = np.array([index for index, row in enumerate(self.rows) if row.finish is None], np.int64)
         picks = torch.from_numpy(on).to(scores.device)
         rows = [self.rows[index] for index in on]
@@ -159,15 +159,15 @@ class _Drawing(LogitsProcessor):
         one[:, 0] = 0
         one[picks, 0] = -torch.inf
         one[picks, torch.from_numpy(tokens).to(scores.device)] = 0
-        return one  # type: ignore[return-value]
+        return one
 
 
 class _Through(StoppingCriteria):
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **_: Any) -> torch.BoolTensor:
-        return torch.tensor([row.finish is not None for row in self.rows], device=input_ids.device)  # type: ignore[return-value]
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> Any:
+        return torch.tensor([row.finish is not None for row in self.rows], device=input_ids.device)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.decoding import engine, model_stops
+from tutelage.lm.decoding import Engine, engine, model_stops
 from tutelage.lm.fallback import max_context
 from tutelage.lm.model import Capabilities, LanguageModel
 from tutelage.lm.request import Completion, Failure, Message, Request, Scored, Scoring, Usage
@@ -85,16 +85,19 @@ class HuggingFace(LanguageModel):
             loaded = _load(AutoModelForCausalLM, source, **({} if kind is None else {"dtype": kind}))
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         else:
-            source, loaded = model.config.name_or_path, model
+            source, loaded = str(model.config.name_or_path or ""), model
         if tokenizer is None and not source:
             raise BadInput("tokenizer is missing: a model that was not loaded from a folder needs one")
         tokenizer = source if tokenizer is None else tokenizer
-        self.tokenizer = _load(AutoTokenizer, str(tokenizer)) if isinstance(tokenizer, str | Path) else tokenizer
+        named = isinstance(tokenizer, str | Path)
+        self.tokenizer: Tokenizer = _load(AutoTokenizer, str(tokenizer)) if named else tokenizer
         if kind is not None:
-            loaded = loaded.to(kind)
+            loaded = torch.nn.Module.to(loaded, dtype=kind)
         devices = _devices(device, replicas)
         copies = [loaded if number == 0 else copy.deepcopy(loaded) for number in range(replicas)]
-        placed = [each if where is None else each.to(where) for each, where in zip(copies, devices)]
+        placed = [
+            each if where is None else torch.nn.Module.to(each, device=where) for each, where in zip(copies, devices)
+        ]
         self.model: PreTrainedModel = placed[0]
         self.identity = f"hf:{Path(source).name or type(loaded).__name__}@{_digest(self.model, self.tokenizer)}"
         self.capabilities = Capabilities(
@@ -260,6 +263,8 @@ class _Answer:
 
     def deliver(self) -> None:
         row, home = self.row, self.home
+        if self.cancelled:
+            return
         ended = bool(row.tokens) and row.tokens[-1] in row.stops
         if self.choices is not None:
             text = self.choices.name(row.tokens)
@@ -320,30 +325,33 @@ class _Worker(threading.Thread):
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         decoder = None
-        while not (self._ending and not self._waiting and not self._running):
-            self._collect()
+        while not (self._ending and not (self._waiting or self._running or self._calls)):
+            self._collect(idle=not (self._waiting or self._running or self._calls or self._ending))
             self._answer_calls()
             if not self._waiting and not self._running:
                 continue
             try:
                 decoder = decoder or engine(self.model)
                 with decoder:
-                    while (self._waiting or self._running) and not self._calls:
-                        self._admit(decoder)
-                        self._through(decoder.step())
-                        self._collect()
+                    while True:
+                        through = [*self._admit(decoder), *decoder.step()]
+                        answers = [self._running.pop(row) for row in through]
+                        self._collect(idle=False)
+                        if self._calls or not (self._waiting or self._running):
+                            break
+                        self._deliver(answers)
+                self._deliver(answers)  # the last ones when the model is again as it was
             except Exception as error:  # out of memory, a broken model: whoever waits must hear of it
                 for answer in (*self._running.values(), *self._waiting):
                     answer.fail(error)
-                self._running.clear(), self._waiting.clear()
-                decoder = None
+                self._running, self._waiting, decoder = {}, [], None
 
-    def _collect(self) -> None:
+    def _collect(self, idle: bool) -> None:
         """Takes what has come; if there is nothing to do, waits for it, and a little longer for what comes with it."""
-        idle = not (self._waiting or self._running or self._calls or self._ending)
+        wait = _LINGER if idle else 0
         while True:
             try:
-                item = self.inbox.get(timeout=None if idle else _LINGER if not self._running else 0)
+                item = self.inbox.get(timeout=None) if idle else self.inbox.get(timeout=wait)
             except queue.Empty:
                 return
             idle = False
@@ -352,17 +360,16 @@ class _Worker(threading.Thread):
                 return
             (self._calls if isinstance(item, _Call) else self._waiting).append(item)  # type: ignore[arg-type]
 
-    def _admit(self, decoder: Any) -> None:
+    def _admit(self, decoder: Engine) -> list[Row]:
         self._waiting = [answer for answer in self._waiting if not answer.cancelled]
         free = self.max_rows - decoder.live
         new, self._waiting = self._waiting[:free], self._waiting[free:]
-        if new:
-            self._running |= {answer.row: answer for answer in new}
-            self._through(decoder.admit([answer.row for answer in new]))
+        self._running |= {answer.row: answer for answer in new}
+        return decoder.admit([answer.row for answer in new]) if new else []
 
-    def _through(self, rows: list[Row]) -> None:
-        for row in rows:
-            self._running.pop(row).deliver()
+    def _deliver(self, answers: list[_Answer]) -> None:
+        for answer in answers:
+            answer.deliver()
 
     def _answer_calls(self) -> None:
         calls, self._calls = self._calls, []

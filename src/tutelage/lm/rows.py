@@ -69,7 +69,7 @@ class Row:
 def advance(rows: Sequence[Row], logits: torch.Tensor, seeds: np.ndarray, knobs: np.ndarray) -> np.ndarray:
     """Draws one more token for every row from `logits` `[rows, V]` and marks who is through; the tokens `[rows]`.
 
-    `seeds` `[rows]` uint64 and `knobs` `[rows, 4]` repeat what the rows hold, so that nobody collects it anew each time.
+    `seeds` `[rows]` uint64 and `knobs` `[rows, 4]` repeat what the rows hold, so that it is not collected each time.
     """
     ages = np.array([len(row.tokens) for row in rows], np.uint64)
     allowed = {

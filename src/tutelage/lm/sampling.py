@@ -166,9 +166,9 @@ def _limited(scaled: torch.Tensor, target: torch.Tensor, knobs: np.ndarray) -> t
         # One more than asked for shows whether equal logits straddle the cut; then the lower id must win, as in a sort.
         best = scaled.topk(int(k.max()) + 1)
         ties = (best.values[:, 1:] == best.values[:, :-1]).any()
-        values, order = scaled.sort(-1, descending=True, stable=True) if ties else best
+        values, order = torch.sort(scaled, stable=True, dim=-1, descending=True) if ties else best
     else:
-        values, order = scaled.sort(-1, descending=True, stable=True)
+        values, order = torch.sort(scaled, stable=True, dim=-1, descending=True)
     weights = (values - values[:, :1]).double().exp()
     rank = torch.arange(weights.shape[1], device=scaled.device)
     weights = weights * (rank < k[:, None])

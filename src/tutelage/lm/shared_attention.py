@@ -30,9 +30,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 NAME = "tutelage_shared_prefix"
 _MASKED = -1e30
 _FAINTEST = -80.0
-"""exp(−80) is nothing beside 1, and keeps clear of −inf and of subnormal numbers, with which CPUs are 10–200 × slower."""
+"""exp(−80) is nothing beside 1; −inf and subnormal results make exp 10–200 × slower on CPUs."""
 _MARGIN = 16
-"""Columns before the first token. So many are read at least: torch's batched product is slow for very small matrices."""
+"""Columns before the first token. So many are read at least: torch's product of very small matrices is slow."""
 _HARMLESS = {"is_causal", "position_ids", "cache_position", "use_cache", "sliding_window", "return_dict"}
 _active = threading.local()
 
@@ -43,21 +43,28 @@ class NotCovered(RuntimeError):
 
 @dataclass
 class Block:
-    """Questions of similar prompt length: `keys` `[layer][Q, kv heads, d, P]`, `values` `[layer][Q, kv heads, P, d]`.
-
-    `members` are row numbers; `place` says where each is in the padded table `[Q, widest]` of `table` (row numbers).
-    """
+    """Questions of similar prompt length: keys `[layer][Q, kv heads, d, P]`, values `[layer][Q, kv heads, P, d]`."""
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
     lengths: np.ndarray
     questions: np.ndarray
-    bias: torch.Tensor | None = None
-    members: torch.Tensor | None = None
-    place: torch.Tensor | None = None
-    table: torch.Tensor | None = None
-    everyone: bool = False
-    regular: bool = False
+
+
+@dataclass
+class _Plan:
+    """Which rows attend to a block: `members`, and their `place` in the `table` `[Q × widest]` of row numbers.
+
+    With `everyone` in it, `place` is in order of rows; if it is `regular`, rows lie as in the table already.
+    """
+
+    block: Block
+    bias: torch.Tensor | None
+    members: torch.Tensor
+    place: torch.Tensor
+    table: torch.Tensor
+    everyone: bool
+    regular: bool
 
 
 @dataclass
@@ -73,7 +80,7 @@ class _Prefilled:
 
 
 class SharedCache(Cache):
-    """Keys and values of questions and of the rows that continue them; rows are numbered 0 … `rows` − 1 without gaps."""
+    """Keys and values of questions and of the rows that continue them; rows are numbered without gaps."""
 
     def __init__(self, rows: int = 1) -> None:
         """`rows`: storage for so many is made at once; it grows where there are more."""
@@ -82,6 +89,7 @@ class SharedCache(Cache):
         self.blocks: dict[int, Block] = {}
         self.owner = np.zeros(0, np.int64)
         self.start = np.zeros(0, np.int64)
+        self._plans: list[_Plan] = []
         self._suffixes: list[_Suffix] = []
         self._prefilled: _Prefilled | None = None
         self._now = _MARGIN
@@ -179,6 +187,7 @@ class SharedCache(Cache):
 
     def plan(self) -> None:
         """After rows came or went: who attends to which block, and from which column on."""
+        self._plans = []
         if not self.rows:
             return
         for name, block in list(self.blocks.items()):
@@ -188,7 +197,7 @@ class SharedCache(Cache):
                 continue
             if alive.mean() < 0.75:
                 self._keep(block, alive)
-            self._arrange(block)
+            self._plans.append(self._arrange(block))
         self._bias = None
         oldest = self.start.min()
         if np.any(self.start != oldest):
@@ -202,7 +211,7 @@ class SharedCache(Cache):
         block.keys = [part.index_select(0, index)[..., :longest] for part in block.keys]
         block.values = [part.index_select(0, index)[:, :, :longest] for part in block.values]
 
-    def _arrange(self, block: Block) -> None:
+    def _arrange(self, block: Block) -> _Plan:
         device = block.keys[0].device
         local = np.searchsorted(block.questions, self.owner).clip(max=len(block.questions) - 1)
         members = np.flatnonzero(block.questions[local] == self.owner)
@@ -213,20 +222,19 @@ class SharedCache(Cache):
         place = local[members] * widest + np.arange(len(members)) - first[local[members]]
         table = np.zeros(len(count) * widest, np.int64)
         table[place] = members
-        block.everyone = len(members) == self.rows
-        block.regular = block.everyone and np.array_equal(table, np.arange(self.rows))
-        if block.everyone:
+        everyone = len(members) == self.rows
+        if everyone:
             # In order of rows, so that the result is a plain selection.
             by_row = np.empty_like(place)
             by_row[members] = place
             place = by_row
-        block.table, block.place, block.members = (torch.from_numpy(a).to(device) for a in (table, place, members))
-        longest = block.keys[0].shape[-1]
-        block.bias = None
+        longest, bias = block.keys[0].shape[-1], None
         if np.any(block.lengths != longest):
             outside = np.arange(longest) >= block.lengths[:, None]
-            bias = np.where(outside, _MASKED, 0.0).astype(np.float32)
-            block.bias = torch.from_numpy(bias)[:, None, None].to(device)
+            bias = torch.from_numpy(np.where(outside, _MASKED, 0.0).astype(np.float32))[:, None, None].to(device)
+        regular = everyone and np.array_equal(table, np.arange(self.rows))
+        who, where, what = (torch.from_numpy(each).to(device) for each in (members, place, table))
+        return _Plan(block, bias, who, where, what, everyone, regular)
 
     def _store(self, read: _Prefilled, lengths: np.ndarray, questions: np.ndarray) -> None:
         keys = [part.transpose(2, 3).contiguous() for part in read.keys]
@@ -279,7 +287,7 @@ class SharedCache(Cache):
             _active.cache = None
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
-        """`query` `[rows, heads, T, d]`, `key`, `value` `[rows, kv heads, T, d]` of the new tokens -> `[rows, T, heads, d]`."""
+        """New tokens' query `[rows, heads, T, d]`, key and value `[rows, kv heads, T, d]` -> `[rows, T, heads, d]`."""
         if self._layer < 0:
             raise NotCovered("attention without a call of the cache before it")
         layer, self._layer = self._layer, -1
@@ -327,25 +335,25 @@ class SharedCache(Cache):
 
     def _shared(self, layer: int, folded: torch.Tensor) -> _Part:
         rows, kv_heads, many, width = folded.shape
-        found: list[tuple[Block, _Part]] = []
-        for block in self.blocks.values():
-            assert block.table is not None and block.place is not None
-            count = len(block.questions)
-            table = folded if block.regular else folded.index_select(0, block.table)
+        found: list[_Part] = []
+        for plan in self._plans:
+            block, count = plan.block, len(plan.block.questions)
+            table = folded if plan.regular else folded.index_select(0, plan.table)
             per_question = table.view(count, -1, kv_heads, many, width).transpose(1, 2).flatten(2, 3).flatten(0, 1)
             scores = torch.bmm(per_question, block.keys[layer].flatten(0, 1)).float()
-            if block.bias is not None:
-                scores.view(count, kv_heads, -1, scores.shape[-1]).add_(block.bias)
+            if plan.bias is not None:
+                scores.view(count, kv_heads, -1, scores.shape[-1]).add_(plan.bias)
             part = _part(scores, block.values[layer].flatten(0, 1), (count, kv_heads, scores.shape[1]))
             back = [each.view(count, kv_heads, -1, many, each.shape[-1]).transpose(1, 2).flatten(0, 1) for each in part]
-            found.append((block, _Part(*back)))
-        if len(found) == 1 and found[0][0].everyone:
-            block, part = found[0]
-            return part if block.regular else _Part(*(each.index_select(0, block.place) for each in part))
-        whole = [each.new_empty(rows, *each.shape[1:]) for each in found[0][1]]
-        for block, part in found:
+            if plan.regular:
+                return _Part(*back)
+            found.append(_Part(*(each.index_select(0, plan.place) for each in back)))
+        if self._plans[0].everyone:
+            return found[0]
+        whole = [each.new_empty(rows, *each.shape[1:]) for each in found[0]]
+        for plan, part in zip(self._plans, found):
             for into, each in zip(whole, part):
-                into.index_copy_(0, block.members, each.index_select(0, block.place))
+                into.index_copy_(0, plan.members, each)
         return _Part(*whole)
 
 
@@ -446,4 +454,4 @@ def installed(model: PreTrainedModel) -> Iterator[None]:
         try:
             yield
         finally:
-            model.set_attn_implementation(before)
+            model.set_attn_implementation(before or "eager")

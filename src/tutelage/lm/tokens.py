@@ -42,7 +42,7 @@ def encode(tokenizer: Tokenizer, text: str, *, raw: bool) -> tuple[list[int], li
     )
     ids, special = list(found["input_ids"]), list(found["special_tokens_mask"])
     while ids and raw and special[-1] and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
-        ids.pop(), special.pop()
+        ids, special = ids[:-1], special[:-1]
     if fast:
         read, ends = 0, []
         for _, end in found["offset_mapping"][: len(ids)]:
@@ -114,17 +114,18 @@ class GrowingText:
         """Takes a token; returns the text that is now certain and was not given before."""
         self._ids.append(token)
         known, now = self._decode(self._ids[self._from : self._read]), self._decode(self._ids[self._from :])
-        if now.endswith("\ufffd"):  # the bytes of a character, not all of them yet
+        if self.stopped or now.endswith("\ufffd"):  # the bytes of a character, not all of them yet
             return ""
         return self._grown(now[len(known) :])
 
     def finish(self) -> str:
         """What is left: held back text, and bytes that never became a character as U+FFFD."""
+        given = self._given
         if not self.stopped:
             known, now = self._decode(self._ids[self._from : self._read]), self._decode(self._ids[self._from :])
             self._grown(now[len(known) :])
-        rest, self._given = self.text[self._given :], len(self.text)
-        return rest
+        self._given = len(self.text)
+        return self.text[given:]
 
     def _grown(self, new: str) -> str:
         self._from, self._read = self._read, len(self._ids)
