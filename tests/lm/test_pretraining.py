@@ -59,6 +59,15 @@ def test_a_tokenizer_gives_its_texts_back_from_disk_too(kind: str, vocabulary: i
         assert again.unk_token_id not in ids
 
 
+@pytest.mark.parametrize("kind", ["bpe", "word", "character"])
+def test_prompt_and_answer_have_the_same_tokens_apart_as_together(kind: str) -> None:
+    """Otherwise a model would be asked in other tokens than it was trained on."""
+    tokenizer = train_tokenizer(TEXTS, TokenizerConfig(kind=kind, vocabulary=400))
+    for problem in corpus.arithmetic(50, seed=2):
+        parts = [tokenizer.encode(text, add_special_tokens=False) for text in (problem.prompt, problem.answer)]
+        assert parts[0] + parts[1] == tokenizer.encode(problem.text, add_special_tokens=False)
+
+
 def test_bytes_can_spell_anything() -> None:
     tokenizer = train_tokenizer(TEXTS, TokenizerConfig(kind="bpe", vocabulary=300))
     text = "žluťoučký kůň 🐎\t\x00 <eo"

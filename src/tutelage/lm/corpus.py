@@ -24,8 +24,8 @@ class Problem:
 
     @property
     def prompt(self) -> str:
-        """What a model reads before it answers."""
-        return f"Question: {self.question}\nAnswer: "
+        """What a model reads before it answers; it ends in a new line, over which no tokenizer joins tokens."""
+        return f"Question: {self.question}\nAnswer:\n"
 
     @property
     def text(self) -> str:

@@ -89,7 +89,7 @@ def test_a_model_whose_cache_lies_is_found_out_by_trial() -> None:
 
     class Forgetful(type(tiny("llama"))):
         def forward(self, input_ids=None, position_ids=None, past_key_values=None, **rest):
-            if past_key_values is not None and past_key_values.get_seq_length():
+            if position_ids is not None and past_key_values is not None and past_key_values.get_seq_length():
                 position_ids = torch.zeros_like(position_ids)
             return super().forward(
                 input_ids=input_ids, position_ids=position_ids, past_key_values=past_key_values, **rest
