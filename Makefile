@@ -36,7 +36,8 @@ lint: $(VENV)/.dev
 	$(BIN)/pyright
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+	# Most of the fast tests' time is compilation, and what is compiled runs for moments.
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
 
 test-all: lint
 	$(BIN)/pytest -n 2 --dist loadgroup
