@@ -95,7 +95,7 @@ class HuggingFace(LanguageModel):
             loaded = torch.nn.Module.to(loaded, dtype=kind)
         devices = _devices(device, replicas)
         copies = [loaded if number == 0 else copy.deepcopy(loaded) for number in range(replicas)]
-        placed = [
+        placed: list[Any] = [
             each if where is None else torch.nn.Module.to(each, device=where) for each, where in zip(copies, devices)
         ]
         self.model: PreTrainedModel = placed[0]

@@ -104,18 +104,13 @@ async def choose(
     """
     if len(options) < 2 or len(set(options)) < len(options):
         raise BadInput(f"options are {list(options)!r}: must be at least two different texts")
-    for method in _usable(model, methods, options):
-        if method == "score":
-            choice = await _by_score(model, request, options, per_token)
-        elif method == "first_token":
-            choice = await _by_first_token(model, request, options)
-        elif method == "constrained":
-            choice = await _by_constraint(model, request, options)
-        else:
-            choice = await _by_reading(model, request, options, cue)
+    first, *others = _usable(model, methods, options)
+    choice = await _by(first, model, request, options, cue, per_token)
+    for method in others:
         # A server's abilities are known only once it has refused; then the next way is tried.
-        if not (isinstance(choice.problem, Failure) and choice.problem.kind == "unsupported"):
+        if not _refused(choice):
             break
+        choice = await _by(method, model, request, options, cue, per_token)
     return choice
 
 
@@ -139,11 +134,10 @@ async def rate(
     points = np.arange(low, high + 1)
     options = [f"{prefix}{point}" for point in points]
     usable = _usable(model, methods, options)
-    exact = [method for method in usable if method != "parse"]
+    exact: list[Method] = [method for method in usable if method != "parse"]
     if exact:
         choice = await choose(model, request, options, methods=exact)
-        refused = isinstance(choice.problem, Failure) and choice.problem.kind == "unsupported"
-        if not refused or "parse" not in usable:
+        if not _refused(choice) or "parse" not in usable:
             value = float(choice.probabilities @ points) if choice.index is not None else None
             return Rating(value, choice.probabilities, choice.method, choice.problem)
     [completion] = await model.generate([request])
@@ -197,6 +191,20 @@ async def compare(
     read = [share for share in by_order if share is not None]
     unread = sum(choice.index is None for choice in choices) / len(choices)
     return Comparison(float(np.mean(read)) if read else None, by_order, unread, first.method)
+
+
+async def _by(method: Method, model: LM, request: Request, options: Sequence[str], cue: str, per_token: bool) -> Choice:
+    if method == "score":
+        return await _by_score(model, request, options, per_token)
+    if method == "first_token":
+        return await _by_first_token(model, request, options)
+    if method == "constrained":
+        return await _by_constraint(model, request, options)
+    return await _by_reading(model, request, options, cue)
+
+
+def _refused(choice: Choice) -> bool:
+    return isinstance(choice.problem, Failure) and choice.problem.kind == "unsupported"
 
 
 async def _by_score(model: LM, request: Request, options: Sequence[str], per_token: bool) -> Choice:
@@ -276,13 +284,13 @@ def _usable(model: LM, methods: Sequence[Method], options: Sequence[str]) -> lis
     for method in methods:
         if method not in METHODS:
             raise BadInput(f"method {method!r} is unknown; allowed: {', '.join(METHODS)}{nearest(method, METHODS)}")
-    able = {
+    able: dict[Method, bool] = {
         "score": model.capabilities.score,
         "first_token": model.capabilities.logprobs > 1 and _told_apart(options),
         "constrained": model.capabilities.schema,
         "parse": True,
     }
-    usable = [method for method in methods if able[method]]
+    usable: list[Method] = [method for method in methods if able[method]]
     if not usable:
         raise BadInput(f"methods {list(methods)} ask more than {model.identity} is capable of; 'parse' always works")
     return usable
