@@ -178,8 +178,10 @@ def test_an_answer_is_handed_on_only_when_another_connection_can_read_it(tmp_pat
     file = tmp_path / "lm.sqlite"
     model = connect({f"{index}": "x" for index in range(200)}, cache=file)
 
-    async def ask(index: int) -> bool:
+    async def ask(index: int, turns: int) -> bool:
         request = Request(prompt=str(index))
+        for _ in range(turns):  # so that some find the answer on its way to the disk
+            await asyncio.sleep(0)
         await model.complete(request)
         with sqlite3.connect(file) as other:
             row = other.execute("SELECT 1 FROM answers WHERE key = ?", (request.key(model.identity),)).fetchone()
@@ -187,7 +189,7 @@ def test_an_answer_is_handed_on_only_when_another_connection_can_read_it(tmp_pat
         return row is not None
 
     async def everything():
-        found = await asyncio.gather(*map(ask, range(200)))
+        found = await asyncio.gather(*[ask(index, turns) for index in range(100) for turns in (0, 4, 5, 6, 7, 8)])
         await model.close()
         return found
 
@@ -245,6 +247,35 @@ def test_a_file_damaged_in_the_middle_is_one_clear_line(tmp_path: Path):
     assert "\n" not in str(told.value)
 
 
+def test_a_disk_that_is_full_is_one_clear_line_and_what_was_kept_stays(tmp_path: Path):
+    async def fill():
+        model = Cache(Scripted(lambda request, source: source.randbytes(3000).hex()), store)
+        await model.generate([Request(prompt="first")])
+        pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
+        store._writer.execute(f"PRAGMA max_page_count = {pages + 4}")
+        with pytest.raises(BadInput, match="is full"):
+            for index in range(20):
+                await model.complete(Request(prompt="more", sample_index=index))
+        return await model.complete(Request(prompt="first"))
+
+    store = Store(tmp_path / "lm.sqlite")
+    assert asyncio.run(fill()).from_cache
+    store.close()
+
+
+def test_several_models_share_an_open_store(tmp_path: Path):
+    async def both():
+        one, two = (connect({"a": name}, name=name, cache=store) for name in ("one", "two"))
+        first = [(await model.complete(Request(prompt="a"))).text for model in (one, two)]
+        await one.close()
+        return first, await two.complete(Request(prompt="a"))
+
+    store = Store(tmp_path / "lm.sqlite")
+    first, again = asyncio.run(both())
+    store.close()
+    assert first == ["one", "two"] and (again.text, again.from_cache) == ("two", True)
+
+
 SENDER = """
 import asyncio, json, os, sys
 from tutelage.lm.cache import Cache, Store
@@ -276,7 +307,7 @@ async def one(index):
 
 async def main():
     texts = await asyncio.gather(*map(one, range(first, last)))
-    await model.close()
+    store.close()
     print(json.dumps(texts))
 
 asyncio.run(main())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from lm.virtual_time import simulate
 
+from tutelage.lm.cache import Cache
 from tutelage.lm.flight import SingleFlight
 from tutelage.lm.request import Completion, Request, Scoring
 from tutelage.lm.scripted import Faults, Scripted
@@ -82,3 +84,31 @@ def test_a_failure_is_shared_and_scores_are_too():
     backend.score_one = slowly  # type: ignore[method-assign]
     scored = simulate(SingleFlight(backend).score([Scoring("a", (" x",))] * 3))
     assert backend.calls["score"] == 1 and [each.from_cache for each in scored] == [False, True, True]
+
+
+def test_at_whatever_moment_the_same_is_asked_again_it_is_sent_once(tmp_path: Path):
+    class Ticking(Scripted):
+        async def complete(self, request: Request) -> Completion:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return await super().complete(request)
+
+    backend = Ticking({"a": "b"})
+
+    async def check():
+        model = Cache(SingleFlight(backend), tmp_path / "lm.sqlite")
+
+        async def later(turns: int) -> Completion:  # before, while and after the answer comes
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return await model.complete(Request(prompt="a", sample_index=turns))
+
+        async def both(turns: int) -> bool:
+            first, second = await asyncio.gather(model.complete(Request(prompt="a", sample_index=turns)), later(turns))
+            return first.from_cache != second.from_cache
+
+        paid_once = [await both(turns) for turns in range(60)]
+        await model.close()
+        return all(paid_once)
+
+    assert asyncio.run(check()) and backend.calls["generate"] == 60

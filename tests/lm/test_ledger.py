@@ -30,16 +30,16 @@ class Metered(LanguageModel):
 
     def __init__(self):
         self.usages: list[Usage] = []
-        self.under_way: dict[int, Usage] = {}
-        self.moments: list[tuple[list[Usage], list[Usage]]] = []
+        self.times: list[tuple[float, float]] = []
+        self.order: list[int] = []
 
     async def complete(self, request: Request) -> Completion:
         usage = Usage(request.meta["prompt"], request.meta["cached"], request.meta["completion"])
-        self.under_way[id(request)] = Usage(request.meta.get("estimate", 0), completion=request.max_tokens)
-        self.moments.append((list(self.usages), list(self.under_way.values())))
+        start = asyncio.get_running_loop().time()
         await asyncio.sleep(request.meta["seconds"])
-        del self.under_way[id(request)]
+        self.times.append((start, asyncio.get_running_loop().time()))
         self.usages.append(usage)
+        self.order.append(int(request.text()))
         if request.meta["fails"]:
             return Completion.failed(Failure("server", "broken"))
         return Completion("x", usage=usage, latency=request.meta["seconds"])
@@ -82,13 +82,20 @@ def test_the_budget_is_never_passed_by_more_than_what_is_under_way(asked, budget
         sum(usage.prompt + usage.completion for usage in backend.usages),
         sum(PRICE.of(usage) for usage in backend.usages),
     )
-    # Whenever a call was sent, what had been used and what was expected of all under way fitted: so at the end, what
-    # goes over is what the last ones under way took beyond their estimates, and nothing where these are upper bounds.
-    for used, expected in backend.moments if not honest else [(backend.usages, [])]:
-        every = [*used, *expected]
-        assert budget.calls is None or len(every) <= budget.calls
-        assert budget.tokens is None or sum(each.prompt + each.completion for each in every) <= budget.tokens
-        assert budget.money is None or sum(map(PRICE.of, every)) <= budget.money + 1e-12
+    # What went over is at most what the calls that were under way when the last one was sent took beyond their
+    # estimates: nothing at all, where these are upper bounds.
+    last = max((start for start, _ in backend.times), default=0.0)
+    expected = {index: Usage(each["estimate"], completion=each["most"]) for index, each in enumerate(asked)}
+    beyond_tokens, beyond_money = 0, 0.0
+    for (_, end), usage, index in zip(backend.times, backend.usages, backend.order, strict=True):
+        if end >= last:
+            guess = expected[index]
+            beyond_tokens += max(0, usage.prompt + usage.completion - guess.prompt - guess.completion)
+            beyond_money += max(0.0, PRICE.of(usage) - PRICE.of(guess))
+    assert not honest or beyond_tokens == beyond_money == 0
+    assert budget.calls is None or spent[0] <= budget.calls
+    assert budget.tokens is None or spent[1] <= budget.tokens + beyond_tokens
+    assert budget.money is None or spent[2] <= budget.money + beyond_money + 1e-12
     assert account.spent == pytest.approx(spent)
     # No call is refused that would have fitted, and each answer stands at its request's place.
     refused = [answer.error for answer in answers if answer.error]
@@ -173,7 +180,7 @@ def test_money_is_what_the_table_says_cached_tokens_apart():
     assert Price(2.0, 10.0).of(Usage(1_000_000, 400_000)) == pytest.approx(2.0)
     one = {"prompt": 100, "cached": 40, "completion": 20, "seconds": 0.0, "fails": False}
     model = Ledger(Metered(), Account(prices={"metered": PRICE}))
-    [answer] = run(model.generate([Request(prompt="a", meta=one, tag="judge")]))
+    [answer] = run(model.generate([Request(prompt="0", meta=one, tag="judge")]))
     assert answer.cost == PRICE.of(Usage(100, 40, 20)) == model.account.spent.money
 
 
@@ -237,10 +244,31 @@ def test_what_was_cancelled_stays_booked_as_it_was_set_aside():
     assert third.error is not None and account.aside == (0, 0, 0)
 
 
+def test_what_was_set_aside_for_one_who_is_cancelled_in_the_same_moment_is_given_back():
+    async def check():
+        class Cancelling(Metered):
+            async def complete(self, request: Request) -> Completion:
+                answer = await super().complete(request)
+                asyncio.get_running_loop().call_soon(tasks[1].cancel)
+                return answer
+
+        one = {"prompt": 10, "cached": 0, "completion": 0, "seconds": 1.0, "fails": False}
+        model = Ledger(Cancelling(), Account(Budget(tokens=115)), tokens=lambda request: 10)
+        tasks = [
+            asyncio.ensure_future(model.complete(Request(prompt=str(index), max_tokens=90, meta=one)))
+            for index in range(2)
+        ]
+        await asyncio.wait(tasks)
+        return model.account, tasks[1].cancelled()
+
+    account, cancelled = simulate(check())
+    assert cancelled and account.aside == (0, 0, 0) and account.spent == (1, 10, 0)
+
+
 def test_failed_calls_count_as_calls_and_cost_no_tokens():
     one = {"prompt": 9, "cached": 0, "completion": 9, "seconds": 0.0, "fails": True}
     model = Ledger(Metered(), Account(Budget(calls=5)))
-    run(model.generate([Request(prompt="a", meta=one)]))
+    run(model.generate([Request(prompt="0", meta=one)]))
     assert tuple(model.account.spent) == (1, 0, 0)
 
 

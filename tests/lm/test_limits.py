@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ class Server(LanguageModel):
         self.stands, self.seconds, self.slows, self.usage = stands, seconds, slows, usage or Usage(10, 0, 10)
         self.active = self.most = self.refused = 0
         self.starts: list[float] = []
+        self.at_end: Callable[[], object] = lambda: None
 
     async def complete(self, request: Request) -> Completion:
         self.starts.append(asyncio.get_running_loop().time())
@@ -37,6 +39,7 @@ class Server(LanguageModel):
                 await asyncio.sleep(0.01)
                 return Completion.failed(Failure("rate_limit", "too many", 429, 0.5))
             await asyncio.sleep(self.seconds * max(1.0, self.active / self.stands))
+            self.at_end()
             return Completion("x", usage=self.usage)
         finally:
             self.active -= 1
@@ -116,6 +119,20 @@ def test_too_many_requests_halve_the_width_once_per_round_trip_and_hold_everyone
     assert 8 <= model.width <= 9  # twelve refusals of one round are one sign, then come four answers
 
 
+def test_after_429_nothing_is_sent_before_the_server_said():
+    server = Server(stands=4)
+
+    async def check():
+        model = Limits(server, concurrency=16)
+        first = asyncio.ensure_future(model.generate([Request(prompt=str(index)) for index in range(16)]))
+        await asyncio.sleep(0.1)  # after 0.01 twelve were told to wait half a second
+        await model.complete(Request(prompt="next"))
+        await first
+
+    simulate(check())
+    assert server.starts == [0.0] * 16 + [pytest.approx(0.51)]
+
+
 def test_under_a_server_that_stands_ten_at_once_most_calls_go_through():
     server = Server(stands=10)
 
@@ -172,6 +189,19 @@ def test_a_waiter_that_is_cancelled_leaves_its_place():
 
     most, done = simulate(check())
     assert most == 1 and len(done) == 2
+
+
+def test_a_place_given_to_one_who_is_cancelled_in_the_same_moment_is_not_lost():
+    async def check():
+        server = Server()
+        model = Limits(server, concurrency=1)
+        tasks = [asyncio.ensure_future(model.complete(Request(prompt=str(index)))) for index in range(3)]
+        await asyncio.sleep(0)
+        server.at_end = lambda: asyncio.get_running_loop().call_soon(tasks[1].cancel)
+        await asyncio.wait(tasks)
+        return [task.cancelled() for task in tasks]
+
+    assert simulate(check()) == [False, True, False]
 
 
 def test_scores_and_embeddings_keep_to_the_limits_too():

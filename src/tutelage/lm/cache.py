@@ -213,10 +213,11 @@ class Cache(Layer):
     """Answers what the file holds, and puts there what the model answers before it is handed on.
 
     Failures and answers stopped by a content filter are not kept. A value that cannot be read counts as missing, is
-    reported to the log, counted in `corrupt`, and replaced by the new answer.
+    reported to the log, counted in `corrupt`, and replaced by the new answer. Raises `BadInput` when the file can no
+    longer be read or written.
 
     Args:
-        where: path of the file, or an open `Store`, which is closed with the cache.
+        where: path of the file, which is closed with the cache; or an open `Store`, which several models may share.
         mode: `rw` reads and writes; `ro` only reads; `replay` only reads and a miss is a failure of kind `cache_miss`;
             `off` does neither.
     """
@@ -230,6 +231,7 @@ class Cache(Layer):
         self.store = None
         if mode != "off":
             self.store = where if isinstance(where, Store) else Store(where, readonly=mode != "rw")
+        self._own = None if isinstance(where, Store) else self.store
 
     def held(self, item: Request | Scoring | str) -> bool:
         """Whether the answer (for a text: its embedding) is there and whole."""
@@ -257,8 +259,8 @@ class Cache(Layer):
 
     async def close(self) -> None:
         await self.inner.close()
-        if self.store is not None:
-            self.store.close()
+        if self._own is not None:
+            self._own.close()
 
     async def _answer(
         self,

@@ -102,11 +102,8 @@ def _backend(where: Any, api_key_env: str, options: Mapping[str, Any]) -> tuple[
         return _made(endpoint, address, name, **{"api_key": key or None, **options}), name, "server"
     if isinstance(where, str) and scheme == "litellm" and rest:
         return _made(_class("litellm_adapter", "LiteLLM"), rest, **options), rest, "server"
-    if (
-        isinstance(where, str | Path)
-        and not Path(where).is_dir()
-        and (isinstance(where, Path) or not _HUB.fullmatch(text))
-    ):
+    hub = isinstance(where, str) and _HUB.fullmatch(text)
+    if isinstance(where, str | Path) and not hub and not Path(where).is_dir():
         if isinstance(where, str) and colon and re.fullmatch(r"\w+", scheme):
             raise BadInput(f"model {_shown(text)!r}: must be {_WHERE}{nearest(scheme, _SCHEMES)}")
         beside = [each.name for each in Path(where).parent.iterdir()] if Path(where).parent.is_dir() else []
@@ -133,9 +130,7 @@ def _account(budget: Any, prices: Mapping[str, Any] | None) -> Account:
 
 def _made(kind: type, *arguments: Any, **options: Any) -> Any:
     """An object of that kind, once its options are known to be such."""
-    known = [each.name for each in inspect.signature(kind).parameters.values() if each.kind is not each.VAR_KEYWORD][
-        len(arguments) :
-    ]
+    known = list(inspect.signature(kind).parameters)[len(arguments) :]
     for name in options:
         if name not in known:
             raise BadInput(f"{kind.__name__} has no option {name!r}: has {', '.join(known)}{nearest(name, known)}")

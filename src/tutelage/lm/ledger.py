@@ -283,11 +283,9 @@ class Ledger(Layer):
         usage = self._usage(item, answer) if sent else Usage()
         actual = self._amount(usage) if sent else Amount()
         self.account.settle(aside, actual)
-        row.calls, row.hits, row.failed = (
-            row.calls + sent,
-            row.hits + answer.from_cache,
-            row.failed + bool(answer.error),
-        )
+        row.calls += sent
+        row.hits += answer.from_cache
+        row.failed += answer.error is not None
         row.seconds += time.perf_counter() - start if sent else 0.0
         row.spend(usage, actual.money)
         return answer
