@@ -271,10 +271,11 @@ def test_a_folder_loads_with_the_same_answers_and_identity_and_other_weights_hav
 
 
 def test_replicas_answer_as_one_does() -> None:
-    two, one = HuggingFace(speaking("gpt2", n_positions=256), tokenizer(), replicas=2, max_rows=4), None
+    two = HuggingFace(speaking("gpt2", n_positions=256), tokenizer(), replicas=2, max_rows=4)
     one = HuggingFace(speaking("gpt2", n_positions=256), tokenizer())
     assert [each.tokens for each in answers(two, many(20))] == [each.tokens for each in answers(one, many(20))]
-    run(two.close()), run(one.close())
+    run(two.close())
+    run(one.close())
     assert not [thread for thread in threading.enumerate() if thread in (*two._workers, *one._workers)]
     with pytest.raises(RuntimeError, match="is closed"):
         answers(one, many(1))

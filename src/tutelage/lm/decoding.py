@@ -21,9 +21,9 @@ from tutelage.lab.errors import BadInput
 from tutelage.lm.fallback import Generating, max_context, warn_uncovered
 from tutelage.lm.rows import Row, Sample, advance
 from tutelage.lm.sampling import Sampling, hashed
-from tutelage.lm.shared_attention import SharedCache, installed, length_class
+from tutelage.lm.shared_attention import installed
+from tutelage.lm.shared_cache import SharedCache, length_class
 
-REFILL = 0.5
 PREFILL_TOKENS = 8192
 """At most so many prompt tokens, padding included, are read in one forward (a longer prompt comes alone)."""
 
@@ -156,8 +156,8 @@ def sample(
 
     Args:
         seed: one for all, or `[prompts, num_samples]` row seeds. A row's tokens depend on its seed and prompt alone.
-        max_rows: how many rows advance together; None for what suits the device (512 on a CPU, whose caches are then
-            just large enough for a small model; 2048 elsewhere).
+        max_rows: how many rows advance together; None for 1024 on a CPU, 2048 elsewhere. More is faster, up to that;
+            less saves memory: each row keeps the keys and values of its own tokens.
 
     Returns:
         `[prompts][num_samples]` samples. The model is left as it was (attention, training mode).
@@ -167,26 +167,25 @@ def sample(
     """
     if num_samples < 1:
         raise BadInput(f"num_samples is {num_samples}: must be at least 1")
-    max_rows = max_rows or (512 if model.device.type == "cpu" else 2048)
+    max_rows = max_rows or (1024 if model.device.type == "cpu" else 2048)
     seeds = np.asarray(seed)
     if seeds.ndim == 0:
         seeds = hashed(int(seed), np.arange(len(prompts))[:, None], np.arange(num_samples)[None])
     if seeds.shape != (len(prompts), num_samples):
         raise BadInput(f"seed has the shape {seeds.shape}: must be one number or {(len(prompts), num_samples)}")
     stops = sampling.stop_ids if sampling.stop_ids is not None else model_stops(model)
-    rows = [
-        [Row(checked_prompt(model, prompt, number), sampling, int(each), frozenset(stops)) for each in seeds[number]]
-        for number, prompt in enumerate(prompts)
-    ]
-    longest = max_context(model) or sampling.max_new_tokens + max((len(prompt) for prompt in prompts), default=0)
-    for row in (row for group in rows for row in group):
-        row.limit = min(row.limit, longest - len(row.prompt))
+    longest, ends = max_context(model), frozenset(stops)
+    rows = []
+    for number, prompt in enumerate(prompts):
+        ids = checked_prompt(model, prompt, number)
+        limit = min(sampling.max_new_tokens, longest - len(ids)) if longest else 0
+        rows.append([Row(ids, sampling, each, ends, limit=limit) for each in seeds[number].tolist()])
     # Similar lengths together; popped from the end, so the longest come first and nothing long is left alone.
     waiting = sorted((row for group in rows for row in group), key=lambda row: len(row.prompt))
     with engine(model, min(max_rows, len(waiting))) as decoder:
         while waiting or decoder.live:
             free = max_rows - decoder.live
-            if waiting and free >= max(1, min(int(max_rows * REFILL), len(waiting))):
+            if waiting and free >= max(1, min(max_rows // 4, len(waiting))):
                 decoder.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
             decoder.step()
     return [[row.sample() for row in group] for group in rows]

@@ -14,7 +14,8 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, Sto
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from tutelage.lm.rows import Row, advance
-from tutelage.lm.shared_attention import NotCovered, SharedCache, installed, own_mode
+from tutelage.lm.shared_attention import NotCovered, installed, own_mode
+from tutelage.lm.shared_cache import SharedCache
 
 _verdicts: weakref.WeakKeyDictionary[PreTrainedModel, str] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import queue
-import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
@@ -23,27 +19,18 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.decoding import Engine, engine, model_stops
+from tutelage.lm.decoding import model_stops
 from tutelage.lm.fallback import max_context
 from tutelage.lm.model import Capabilities, LanguageModel
 from tutelage.lm.request import Completion, Failure, Message, Request, Scored, Scoring, Usage
 from tutelage.lm.rows import Row
 from tutelage.lm.sampling import Sampling
-from tutelage.lm.scoring import Reading, pooled, read
-from tutelage.lm.tokens import (
-    Choices,
-    GrowingText,
-    Tokenizer,
-    common_prefix,
-    context_text,
-    continuations,
-    decode,
-    encode,
-)
+from tutelage.lm.scoring import Reading
+from tutelage.lm.tokens import Choices, Tokenizer, common_prefix, context_text, continuations, encode
+from tutelage.lm.worker import Answer, Call, Worker, broken, tell_loop
 
 SMALL = 50_000_000
 """Models of fewer parameters run on one thread: more would spend their time waiting for each other."""
-_LINGER = 0.002
 
 
 class HuggingFace(LanguageModel):
@@ -92,13 +79,13 @@ class HuggingFace(LanguageModel):
         named = isinstance(tokenizer, str | Path)
         self.tokenizer: Tokenizer = _load(AutoTokenizer, str(tokenizer)) if named else tokenizer
         if kind is not None:
-            loaded = torch.nn.Module.to(loaded, dtype=kind)
+            torch.nn.Module.to(loaded, dtype=kind)
         devices = _devices(device, replicas)
         copies = [loaded if number == 0 else copy.deepcopy(loaded) for number in range(replicas)]
-        placed: list[Any] = [
-            each if where is None else torch.nn.Module.to(each, device=where) for each, where in zip(copies, devices)
-        ]
-        self.model: PreTrainedModel = placed[0]
+        for each, where in zip(copies, devices):
+            if where is not None:
+                torch.nn.Module.to(each, device=where)  # in place; transformers' own `to` has no types
+        self.model: PreTrainedModel = loaded
         self.identity = f"hf:{Path(source).name or type(loaded).__name__}@{_digest(self.model, self.tokenizer)}"
         self.capabilities = Capabilities(
             logprobs=20, score=True, seed=True, schema=False, embed=True, max_context=max_context(self.model)
@@ -107,7 +94,7 @@ class HuggingFace(LanguageModel):
         self._stops = frozenset(stop for stop in stops if stop is not None)
         if threads is None and sum(part.numel() for part in loaded.parameters()) < SMALL:
             threads = 1
-        self._workers = [_Worker(each, max_rows, threads) for each in placed]
+        self._workers = [Worker(each, max_rows, threads) for each in copies]
         self._turn = count()
         self._closed = False
 
@@ -123,7 +110,7 @@ class HuggingFace(LanguageModel):
     async def stream(self, request: Request) -> AsyncIterator[str | Completion]:
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        answer = self._ask(request, lambda piece: _tell(loop, pieces.put_nowait, piece), streams=True)
+        answer = self._ask(request, lambda piece: tell_loop(loop, pieces.put_nowait, piece), streams=True)
         if isinstance(answer, Completion):
             yield answer
             return
@@ -152,7 +139,7 @@ class HuggingFace(LanguageModel):
         try:
             found = await self._call("score", reading)
         except Exception as error:
-            return Scored(np.empty(0), (), error=_broken(error))
+            return Scored(np.empty(0), (), error=broken(error))
         tokens = tuple(part[split - shared :] for part, (_, split) in zip(found, whole))
         totals = np.array([float(part.sum(dtype=np.float64)) for part in tokens])
         return Scored(totals, tokens, Usage(prompt=shared + sum(len(ids) - shared for ids, _ in whole)))
@@ -173,17 +160,17 @@ class HuggingFace(LanguageModel):
         for worker in self._workers:
             await asyncio.to_thread(worker.join)
 
-    def _worker(self) -> _Worker:
+    def _worker(self) -> Worker:
         if self._closed:
             raise RuntimeError(f"{self.identity} is closed")
         return self._workers[next(self._turn) % len(self._workers)]
 
     async def _call(self, kind: str, given: Any) -> Any:
-        call = _Call(kind, given, asyncio.get_running_loop().create_future())
+        call = Call(kind, given, asyncio.get_running_loop().create_future())
         self._worker().inbox.put(call)
         return await call.future
 
-    def _ask(self, request: Request, tell: Callable[[str], None], streams: bool = False) -> _Answer | Completion:
+    def _ask(self, request: Request, tell: Callable[[str], None], streams: bool = False) -> Answer | Completion:
         if request.schema is not None or request.regex is not None:
             text = f"{self.identity} enforces choices, but neither JSON schemas nor regular expressions"
             return Completion.failed(Failure("unsupported", text), self.identity)
@@ -215,7 +202,8 @@ class HuggingFace(LanguageModel):
         prompt = np.asarray(ids, np.int64)
         seed = blake2b(repr((request.seed, request.sample_index)).encode() + prompt.tobytes(), digest_size=8)
         row = Row(prompt, sampling, int.from_bytes(seed.digest(), "little"), self._stops)
-        answer = _Answer(self, request, row, tell, streams, choices, asyncio.get_running_loop().create_future())
+        future = asyncio.get_running_loop().create_future()
+        answer = Answer(self.identity, self.tokenizer, request, row, tell, streams, choices, future)
         row.watch = answer.watch
         if choices is not None:
             row.allowed = lambda row: choices.allowed(row.tokens)
@@ -231,186 +219,6 @@ class HuggingFace(LanguageModel):
                 whole[len(prompt) :] if joined else self.tokenizer(option, add_special_tokens=False)["input_ids"]
             )
         return Choices(options, found, self._stops)
-
-
-@dataclass(eq=False)
-class _Answer:
-    """A request on its way; `watch` and `deliver` are called by the worker."""
-
-    home: HuggingFace
-    request: Request
-    row: Row
-    tell: Callable[[str], None]
-    streams: bool
-    choices: Choices | None
-    future: asyncio.Future[Completion]
-    cancelled: bool = False
-    began: float = field(default_factory=time.monotonic)
-    text: GrowingText | None = None
-
-    def __post_init__(self) -> None:
-        if self.choices is None and (self.streams or self.request.stop):
-            self.text = GrowingText(self.home.tokenizer, self.request.stop)
-
-    def watch(self, row: Row) -> bool:
-        if self.choices is not None:
-            return self.cancelled or self.choices.settled(row.tokens)
-        if self.text is None:
-            return self.cancelled
-        if piece := self.text.push(row.tokens[-1]):
-            self.tell(piece)
-        return self.cancelled or self.text.stopped
-
-    def deliver(self) -> None:
-        row, home = self.row, self.home
-        if self.cancelled:
-            return
-        ended = bool(row.tokens) and row.tokens[-1] in row.stops
-        if self.choices is not None:
-            text = self.choices.name(row.tokens)
-        elif self.text is not None:
-            rest = self.text.finish()
-            text = self.text.text
-            if rest:
-                self.tell(rest)
-        else:
-            text = decode(home.tokenizer, row.tokens[:-1] if ended else row.tokens)
-        top = tuple(self._by_text(ids, values) for ids, values in row.top) if self.request.top_logprobs else None
-        completion = Completion(
-            text,
-            tuple(row.tokens),
-            tuple(row.logprobs),
-            top,
-            "stop" if self.choices is not None else row.finish or "length",
-            Usage(len(row.prompt), 0, len(row.tokens)),
-            latency=time.monotonic() - self.began,
-            model=home.identity,
-        )
-        _tell(self.future.get_loop(), _settle, self.future, completion)
-
-    def fail(self, error: Exception) -> None:
-        failed = Completion.failed(_broken(error), self.home.identity)
-        _tell(self.future.get_loop(), _settle, self.future, failed)
-
-    def _by_text(self, ids: list[int], values: list[float]) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for token, value in zip(ids, values):
-            found.setdefault(self.home.tokenizer.decode([token]), value)
-        return found
-
-
-@dataclass(eq=False)
-class _Call:
-    """Something to compute outside of the decoding loop: `score` a `Reading`, or `embed` lists of ids."""
-
-    kind: str
-    given: Any
-    future: asyncio.Future[Any]
-
-
-class _Worker(threading.Thread):
-    """Owns one copy of the model; ends after `None` in the inbox, when all that came before is answered."""
-
-    def __init__(self, model: PreTrainedModel, max_rows: int, threads: int | None) -> None:
-        super().__init__(name="tutelage-hf", daemon=True)
-        self.model, self.max_rows, self.threads = model, max_rows, threads
-        self.inbox: queue.SimpleQueue[_Answer | _Call | None] = queue.SimpleQueue()
-        self._waiting: list[_Answer] = []
-        self._running: dict[Row, _Answer] = {}
-        self._calls: list[_Call] = []
-        self._ending = False
-        self.start()
-
-    def run(self) -> None:
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        decoder = None
-        while not (self._ending and not (self._waiting or self._running or self._calls)):
-            self._collect(idle=not (self._waiting or self._running or self._calls or self._ending))
-            self._answer_calls()
-            if not self._waiting and not self._running:
-                continue
-            try:
-                decoder = decoder or engine(self.model)
-                with decoder:
-                    while True:
-                        through = [*self._admit(decoder), *decoder.step()]
-                        answers = [self._running.pop(row) for row in through]
-                        self._collect(idle=False)
-                        if self._calls or not (self._waiting or self._running):
-                            break
-                        self._deliver(answers)
-                self._deliver(answers)  # the last ones when the model is again as it was
-            except Exception as error:  # out of memory, a broken model: whoever waits must hear of it
-                for answer in (*self._running.values(), *self._waiting):
-                    answer.fail(error)
-                self._running, self._waiting, decoder = {}, [], None
-
-    def _collect(self, idle: bool) -> None:
-        """Takes what has come; if there is nothing to do, waits for it, and a little longer for what comes with it."""
-        wait = _LINGER if idle else 0
-        while True:
-            try:
-                item = self.inbox.get(timeout=None) if idle else self.inbox.get(timeout=wait)
-            except queue.Empty:
-                return
-            idle = False
-            if item is None:
-                self._ending = True
-                return
-            (self._calls if isinstance(item, _Call) else self._waiting).append(item)  # type: ignore[arg-type]
-
-    def _admit(self, decoder: Engine) -> list[Row]:
-        self._waiting = [answer for answer in self._waiting if not answer.cancelled]
-        free = self.max_rows - decoder.live
-        new, self._waiting = self._waiting[:free], self._waiting[free:]
-        self._running |= {answer.row: answer for answer in new}
-        return decoder.admit([answer.row for answer in new]) if new else []
-
-    def _deliver(self, answers: list[_Answer]) -> None:
-        for answer in answers:
-            answer.deliver()
-
-    def _answer_calls(self) -> None:
-        calls, self._calls = self._calls, []
-        scores = [call for call in calls if call.kind == "score"]
-        jobs: list[tuple[list[_Call], Callable[[], list[Any]]]] = []
-        if scores:
-            jobs.append((scores, lambda: read(self.model, [call.given for call in scores])))
-        for call in calls:
-            if call.kind == "embed":
-                jobs.append(([call], lambda call=call: [pooled(self.model, call.given)]))
-        for asked, compute in jobs:
-            try:
-                results = compute()
-            except Exception as error:
-                for call in asked:
-                    _tell(call.future.get_loop(), _settle, call.future, error)
-                continue
-            for call, result in zip(asked, results):
-                _tell(call.future.get_loop(), _settle, call.future, result)
-
-
-def _settle(future: asyncio.Future[Any], result: Any) -> None:
-    if future.done():
-        return
-    if isinstance(result, Exception):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
-
-
-def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *values: Any) -> None:
-    """Into the asker's loop; a loop that was closed meanwhile has nobody left to tell."""
-    try:
-        loop.call_soon_threadsafe(function, *values)
-    except RuntimeError:
-        if not loop.is_closed():
-            raise
-
-
-def _broken(error: Exception) -> Failure:
-    return Failure("server", f"the model failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
 
 
 def _load(kind: Any, source: str, **settings: Any) -> Any:

@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from tutelage.lm.fallback import max_context, warn_uncovered
-from tutelage.lm.shared_attention import SharedCache, installed, length_class, own_mode
+from tutelage.lm.shared_attention import installed, own_mode
+from tutelage.lm.shared_cache import SharedCache, length_class
 
 _CELLS = 1 << 25
 """At most so many logits at a time."""
