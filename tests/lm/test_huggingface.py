@@ -270,6 +270,23 @@ def test_a_folder_loads_with_the_same_answers_and_identity_and_other_weights_hav
         run(each.close())
 
 
+def test_whatever_changes_the_answers_changes_the_identity() -> None:
+    model, seen = speaking(), []
+    changes = [
+        lambda: None,
+        lambda: setattr(model.config, "_commit_hash", "0123abc"),  # was loaded from the hub, and is trained further
+        lambda: model.lm_head.weight.data.mul_(2),
+        lambda: setattr(model.config, "rms_norm_eps", 0.5),
+        lambda: setattr(model.generation_config, "eos_token_id", [1, 7]),
+    ]
+    for change in changes:
+        change()
+        backend = HuggingFace(model, tokenizer())
+        seen.append(backend.identity)
+        run(backend.close())
+    assert seen[0] == seen[1] and len(set(seen)) == 4
+
+
 def test_replicas_answer_as_one_does() -> None:
     two, one = HuggingFace(speaking("gpt2", n_positions=256), tokenizer(), replicas=2, max_rows=4), None
     one = HuggingFace(speaking("gpt2", n_positions=256), tokenizer())

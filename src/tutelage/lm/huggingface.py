@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import queue
 import threading
 import time
@@ -44,6 +45,8 @@ from tutelage.lm.tokens import (
 SMALL = 50_000_000
 """Models of fewer parameters run on one thread: more would spend their time waiting for each other."""
 _LINGER = 0.002
+_NOT_IDENTITY = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+"""Parts of a configuration that change no answer, or that the weights tell themselves."""
 
 
 class HuggingFace(LanguageModel):
@@ -99,12 +102,14 @@ class HuggingFace(LanguageModel):
             each if where is None else torch.nn.Module.to(each, device=where) for each, where in zip(copies, devices)
         ]
         self.model: PreTrainedModel = placed[0]
-        self.identity = f"hf:{Path(source).name or type(loaded).__name__}@{_digest(self.model, self.tokenizer)}"
+        self._stops = _stops(self.model, self.tokenizer)
+        # A model that was given may have been trained since it was loaded: only for our own the revision says it all.
+        revision = getattr(loaded.config, "_commit_hash", None) if isinstance(model, str | Path) else None
+        digest = _digest(self.model, self.tokenizer, self._stops, revision)
+        self.identity = f"hf:{Path(source).name or type(loaded).__name__}@{digest}"
         self.capabilities = Capabilities(
             logprobs=20, score=True, seed=True, schema=False, embed=True, max_context=max_context(self.model)
         )
-        stops = {*model_stops(self.model), self.tokenizer.eos_token_id}
-        self._stops = frozenset(stop for stop in stops if stop is not None)
         if threads is None and sum(part.numel() for part in loaded.parameters()) < SMALL:
             threads = 1
         self._workers = [_Worker(each, max_rows, threads) for each in placed]
@@ -435,16 +440,25 @@ def _devices(device: str | torch.device | None, replicas: int) -> list[torch.dev
     return [wanted] * replicas
 
 
-def _digest(model: PreTrainedModel, tokenizer: Tokenizer) -> str:
-    """12 hex digits over the weights (as they are in memory), the configuration that matters, and the tokenizer."""
+def _stops(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
+    stops = {*model_stops(model), tokenizer.eos_token_id}
+    return frozenset(stop for stop in stops if stop is not None)
+
+
+def _digest(model: PreTrainedModel, tokenizer: Tokenizer, stops: frozenset[int], revision: str | None) -> str:
+    """12 hex digits over the weights (as they are in memory), the configuration that matters, and the tokenizer.
+
+    `revision`: the hub's name for the weights, which stands for them.
+    """
     found = blake2b(digest_size=6)
-    revision = getattr(model.config, "_commit_hash", None)
     if revision:
         found.update(revision.encode() + str(model.dtype).encode())
     else:
         for name, part in sorted(model.state_dict().items()):
             found.update(f"{name} {tuple(part.shape)} {part.dtype}".encode())
             found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_IDENTITY}
+    found.update(json.dumps([config, sorted(stops)], sort_keys=True, default=repr).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     found.update((backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))).encode())
     found.update(repr(getattr(tokenizer, "chat_template", None)).encode())
