@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -230,6 +231,22 @@ def test_impossible_items_fail_alone_with_the_numbers(backend: HuggingFace) -> N
     assert [each.error.kind if each.error else None for each in bad] == ["bad_request", "context_length", None]
     with pytest.raises(BadInput, match="text 1 has 301 tokens: the model's context is 256"):
         run(backend.embed(["a", "q" * 300]))
+
+
+def test_texts_that_cannot_be_read_fail_alone() -> None:
+    words = copy.deepcopy(tokenizer())
+    words.add_tokens(["<new>"])
+    model = HuggingFace(speaking(), words)
+    for bad in ("a\ud800", "a<new>"):
+        requests = [Request(prompt=bad), Request(prompt="a", choices=(bad, "b")), Request(prompt="a", max_tokens=3)]
+        requests.append(Request(messages=(Message("user", bad),)))
+        found = answers(model, requests)
+        assert [each.error and each.error.kind for each in found] == ["bad_request", "bad_request", None, "bad_request"]
+        scored = run(model.score([Scoring(bad, ("b",)), Scoring("a", ("b",)), Scoring("a", ("b", bad))]))
+        assert [each.error and each.error.kind for each in scored] == ["bad_request", None, "bad_request"]
+        with pytest.raises(BadInput):
+            run(model.embed(["a", bad]))
+    run(model.close())
 
 
 def test_a_cancelled_request_frees_its_rows_and_the_rest_go_on() -> None:

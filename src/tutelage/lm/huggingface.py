@@ -146,6 +146,8 @@ class HuggingFace(LanguageModel):
             whole = continuations(self.tokenizer, text, item.continuations, raw=raw)
             if not whole or any(split == len(ids) for ids, split in whole):
                 raise BadInput("a continuation adds no token: must have at least one, and there must be one")
+            for ids, _ in whole:
+                self._check_known(ids)
         except BadInput as error:
             return Scored(np.empty(0), (), error=Failure("bad_request", str(error)))
         longest, limit = max(len(ids) for ids, _ in whole), self.capabilities.max_context
@@ -166,6 +168,7 @@ class HuggingFace(LanguageModel):
         """`[texts, hidden]` float32: the last hidden state, mean over tokens. Raises `BadInput` over the context."""
         ids = [encode(self.tokenizer, text, raw=True)[0] for text in texts]
         for number, each in enumerate(ids):
+            self._check_known(each)
             if self.capabilities.max_context and len(each) > self.capabilities.max_context:
                 limit = self.capabilities.max_context
                 raise BadInput(f"text {number} has {len(each)} tokens: the model's context is {limit}")
@@ -199,9 +202,7 @@ class HuggingFace(LanguageModel):
             choices = None
             if request.choices is not None:
                 choices = self._choices(text, ids, request.choices, raw)
-            vocabulary = self.model.config.get_text_config().vocab_size
-            if max(ids) >= vocabulary:
-                raise BadInput(f"the prompt has the id {max(ids)}: the model's vocabulary has {vocabulary}")
+            self._check_known(ids)
         except BadInput as error:
             return Completion.failed(Failure("bad_request", str(error)), self.identity)
         wanted = 1 if choices is None else choices.longest - 1
@@ -235,7 +236,14 @@ class HuggingFace(LanguageModel):
             found.append(
                 whole[len(prompt) :] if joined else self.tokenizer(option, add_special_tokens=False)["input_ids"]
             )
+        for ids in found:
+            self._check_known(ids)
         return Choices(options, found, self._stops)
+
+    def _check_known(self, ids: Sequence[int]) -> None:
+        vocabulary = self.model.config.get_text_config().vocab_size
+        if max(ids, default=0) >= vocabulary:
+            raise BadInput(f"the text has the token id {max(ids)}: the model's vocabulary has {vocabulary}")
 
 
 @dataclass(eq=False)

@@ -34,8 +34,12 @@ def encode(tokenizer: Tokenizer, text: str, *, raw: bool) -> tuple[list[int], li
 
     `raw` prompts get the special tokens that the tokenizer puts in front (a template has written its own). An
     end-of-text token that it would put behind is left out. An empty text begins with the token for begin (else end)
-    of text. Raises `BadInput` where there is neither.
+    of text. Raises `BadInput` where there is neither, and for a text that is no Unicode (lone surrogates).
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"the text has a lone surrogate at character {error.start}: must be Unicode") from None
     fast = bool(getattr(tokenizer, "is_fast", False))
     found = tokenizer(
         text, add_special_tokens=raw, return_offsets_mapping=fast, return_special_tokens_mask=True, verbose=False
