@@ -18,7 +18,7 @@ from tutelage.lab.errors import BadInput
 from tutelage.lm.huggingface import HuggingFace
 from tutelage.lm.model import LM, run
 from tutelage.lm.request import Completion, Message, Request, Scoring
-from tutelage.lm.tokens import GrowingText, encode
+from tutelage.lm.tokens import GrowingText, decode, encode
 
 PROMPTS = ["the quick brown", "Q: what is two and two? A:", "yes", "naïve café ☕", "a" * 40]
 
@@ -155,8 +155,9 @@ def test_choices_are_kept_to_exactly_also_where_one_begins_another(backend: Hugg
     messages = (Message("user", "which?"),)
     [single] = answers(backend, [Request(messages=messages, choices=("only this",))])
     assert single.text == "only this"
-    [empty] = answers(backend, [Request(prompt="x", choices=("",))])
-    assert empty.error is not None and empty.error.kind == "bad_request"
+    for impossible in (("",), ("a</s>b", "c</s>d")):
+        [refused] = answers(backend, [Request(prompt="x", choices=impossible)])
+        assert refused.error is not None and refused.error.kind == "bad_request"
 
 
 def test_scores_are_those_of_the_joint_text_at_any_batch_size(backend: HuggingFace) -> None:
@@ -337,6 +338,22 @@ def test_a_broken_model_fails_its_requests_and_not_the_worker(
         assert failed.error is not None and failed.error.kind == "server" and "out of memory" in failed.error.message
         assert run(backend.score([Scoring("a", ("b",))]))[0].error is not None
     assert answers(backend, [Request(prompt="a", max_tokens=2)])[0].error is None
+
+
+def test_an_answer_that_cannot_be_written_fails_alone(backend: HuggingFace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def picky(tokenizer: Any, ids: Sequence[int]) -> str:
+        if len(ids) == 3:
+            raise OverflowError("no such token")
+        return decode(tokenizer, ids)
+
+    monkeypatch.setattr("tutelage.lm.huggingface.decode", picky)
+    backend_stops, backend._stops = backend._stops, frozenset()
+    try:
+        requests = [Request(prompt="a", max_tokens=length, seed=length) for length in (2, 3, 3, 4)]
+        found = run(asyncio.wait_for(backend.generate(requests), 20))
+    finally:
+        backend._stops = backend_stops
+    assert [each.error and each.error.kind for each in found] == [None, "server", "server", None]
 
 
 @pytest.mark.parametrize(

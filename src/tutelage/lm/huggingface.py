@@ -382,7 +382,10 @@ class _Worker(threading.Thread):
 
     def _deliver(self, answers: list[_Answer]) -> None:
         for answer in answers:
-            answer.deliver()
+            try:
+                answer.deliver()
+            except Exception as error:  # a tokenizer that cannot write what the model said: the others can
+                answer.fail(error)
 
     def _answer_calls(self) -> None:
         calls, self._calls = self._calls, []

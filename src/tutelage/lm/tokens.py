@@ -162,7 +162,7 @@ class Choices:
     """Which tokens may come so that the text is one of the `choices`, given as ids (a trie, walked anew for each row).
 
     Where a choice is the beginning of another, an end token decides between them. Raises `BadInput` where one would
-    have to and there is none, and for an empty choice.
+    have to and there is none, for an empty choice, and for one with an end token in it.
     """
 
     def __init__(self, choices: Sequence[str], ids: Sequence[Sequence[int]], ends: frozenset[int]) -> None:
@@ -173,6 +173,8 @@ class Choices:
         for name, sequence in zip(choices, ids):
             if not sequence:
                 raise BadInput(f"choice {name!r} has no token: must have at least one")
+            if not ends.isdisjoint(sequence):
+                raise BadInput(f"choice {name!r} has an end-of-sequence token in it: nothing can follow that")
             self._names.setdefault(tuple(sequence), name)
             for place, token in enumerate(sequence):
                 self._next.setdefault(tuple(sequence[:place]), set()).add(token)
