@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -324,6 +327,33 @@ def test_an_uncovered_model_is_served_all_the_same() -> None:
     [scored] = run(model.score([Scoring("the", (" fox", "x"))]))
     np.testing.assert_allclose(scored.totals[0], plain_score(model, "the", " fox").sum(), atol=1e-4)
     run(model.close())
+
+
+def test_a_program_that_ends_while_answers_are_in_the_making_ends_well() -> None:
+    program = """
+import threading
+from tiny_models import speaking, tokenizer
+from tutelage.lm.huggingface import HuggingFace
+from tutelage.lm.model import run
+from tutelage.lm.request import Request
+model = HuggingFace(speaking(max_position_embeddings=100_000), tokenizer())
+model._stops, begun = frozenset(), threading.Event()
+async def first():
+    async for _ in model.stream(Request(prompt="a", max_tokens=90_000)):
+        begun.set()
+threading.Thread(target=lambda: run(first()), daemon=True).start()
+begun.wait()
+print("over")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "over\n"), ended.stderr
 
 
 def test_a_broken_model_fails_its_requests_and_not_the_worker(

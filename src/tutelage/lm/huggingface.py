@@ -7,6 +7,7 @@ advances all answers together; an answer does not depend on what else was asked.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import copy
 import json
 import queue
@@ -332,13 +333,14 @@ class _Worker(threading.Thread):
         self._running: dict[Row, _Answer] = {}
         self._calls: list[_Call] = []
         self._ending = False
+        self.abandoned = False
         self.start()
 
     def run(self) -> None:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         decoder = None
-        while not (self._ending and not (self._waiting or self._running or self._calls)):
+        while not self.abandoned and not (self._ending and not (self._waiting or self._running or self._calls)):
             self._collect(idle=not (self._waiting or self._running or self._calls or self._ending))
             self._answer_calls()
             if not self._waiting and not self._running:
@@ -350,7 +352,7 @@ class _Worker(threading.Thread):
                         through = [*self._admit(decoder), *decoder.step()]
                         answers = [self._running.pop(row) for row in through]
                         self._collect(idle=False)
-                        if self._calls or not (self._waiting or self._running):
+                        if self.abandoned or self._calls or not (self._waiting or self._running):
                             break
                         self._deliver(answers)
                 self._deliver(answers)  # the last ones when the model is again as it was
@@ -405,6 +407,17 @@ class _Worker(threading.Thread):
                 continue
             for call, result in zip(asked, results):
                 _tell(call.future.get_loop(), _settle, call.future, result)
+
+
+@atexit.register
+def _abandon() -> None:
+    """A thread that still computes when the interpreter is taken down aborts the process: end all of them before."""
+    workers = [thread for thread in threading.enumerate() if isinstance(thread, _Worker)]
+    for worker in workers:
+        worker.abandoned = True
+        worker.inbox.put(None)
+    for worker in workers:
+        worker.join(10)
 
 
 def _settle(future: asyncio.Future[Any], result: Any) -> None:
