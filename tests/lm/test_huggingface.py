@@ -318,6 +318,24 @@ def test_replicas_answer_as_one_does() -> None:
         answers(one, many(1))
 
 
+def test_two_backends_of_one_model_object_do_not_disturb_each_other(backend: HuggingFace) -> None:
+    model = speaking()
+    one, two = HuggingFace(model, tokenizer()), HuggingFace(model, tokenizer())
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(
+            one.generate(many()), two.generate(many()), two.embed(["yes"]), one.score([Scoring("the", (" fox",))])
+        )
+
+    expected = [each.tokens for each in answers(backend, many())]
+    for _ in range(3):
+        first, second, _, [scored] = run(both())
+        assert [each.tokens for each in first] == [each.tokens for each in second] == expected
+        assert scored.error is None
+    run(one.close()), run(two.close())
+    assert model.config._attn_implementation != "tutelage_shared_prefix"
+
+
 def test_an_uncovered_model_is_served_all_the_same() -> None:
     model = HuggingFace(tiny("mamba", vocab_size=len(tokenizer())), tokenizer())
     with pytest.warns(UserWarning, match="Mamba"):
