@@ -409,6 +409,11 @@ def test_samples_of_one_question_have_seeds_of_their_own():
     assert all(0 <= int(text) < 2**31 for text in texts)
 
 
+def test_raw_prompts_sent_as_chat_have_an_identity_of_their_own():
+    plain, chat = (Endpoint("http://127.0.0.1:1/v1", "m", chat=chat) for chat in (None, True))
+    assert plain.identity != chat.identity
+
+
 def test_one_at_a_time_and_64_at_once_give_the_same_answers_in_order():
     requests = [Request(prompt=f"question {'x' * (i % 5)} {i}", seed=i, sample_index=i % 3) for i in range(120)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny
+from lm.tiny_architectures import tiny
 
 from tutelage import lm
 from tutelage.cli import main

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +21,7 @@ from tutelage.lab.errors import BadInput
 from tutelage.lm.huggingface import HuggingFace
 from tutelage.lm.model import LM, run
 from tutelage.lm.request import Completion, Message, Request, Scoring
-from tutelage.lm.tokens import GrowingText, encode
+from tutelage.lm.tokens import GrowingText, decode, encode
 
 PROMPTS = ["the quick brown", "Q: what is two and two? A:", "yes", "naïve café ☕", "a" * 40]
 
@@ -154,8 +158,9 @@ def test_choices_are_kept_to_exactly_also_where_one_begins_another(backend: Hugg
     messages = (Message("user", "which?"),)
     [single] = answers(backend, [Request(messages=messages, choices=("only this",))])
     assert single.text == "only this"
-    [empty] = answers(backend, [Request(prompt="x", choices=("",))])
-    assert empty.error is not None and empty.error.kind == "bad_request"
+    for impossible in (("",), ("a</s>b", "c</s>d")):
+        [refused] = answers(backend, [Request(prompt="x", choices=impossible)])
+        assert refused.error is not None and refused.error.kind == "bad_request"
 
 
 def test_scores_are_those_of_the_joint_text_at_any_batch_size(backend: HuggingFace) -> None:
@@ -232,6 +237,22 @@ def test_impossible_items_fail_alone_with_the_numbers(backend: HuggingFace) -> N
         run(backend.embed(["a", "q" * 300]))
 
 
+def test_texts_that_cannot_be_read_fail_alone() -> None:
+    words = copy.deepcopy(tokenizer())
+    words.add_tokens(["<new>"])
+    model = HuggingFace(speaking(), words)
+    for bad in ("a\ud800", "a<new>"):
+        requests = [Request(prompt=bad), Request(prompt="a", choices=(bad, "b")), Request(prompt="a", max_tokens=3)]
+        requests.append(Request(messages=(Message("user", bad),)))
+        found = answers(model, requests)
+        assert [each.error and each.error.kind for each in found] == ["bad_request", "bad_request", None, "bad_request"]
+        scored = run(model.score([Scoring(bad, ("b",)), Scoring("a", ("b",)), Scoring("a", ("b", bad))]))
+        assert [each.error and each.error.kind for each in scored] == ["bad_request", None, "bad_request"]
+        with pytest.raises(BadInput):
+            run(model.embed(["a", bad]))
+    run(model.close())
+
+
 def test_a_cancelled_request_frees_its_rows_and_the_rest_go_on() -> None:
     model = HuggingFace(speaking(max_position_embeddings=100_000), tokenizer(), max_rows=2)
     model._stops = frozenset()
@@ -270,6 +291,23 @@ def test_a_folder_loads_with_the_same_answers_and_identity_and_other_weights_hav
         run(each.close())
 
 
+def test_whatever_changes_the_answers_changes_the_identity() -> None:
+    model, seen = speaking(), []
+    changes = [
+        lambda: None,
+        lambda: setattr(model.config, "_commit_hash", "0123abc"),  # was loaded from the hub, and is trained further
+        lambda: model.lm_head.weight.data.mul_(2),
+        lambda: setattr(model.config, "rms_norm_eps", 0.5),
+        lambda: setattr(model.generation_config, "eos_token_id", [1, 7]),
+    ]
+    for change in changes:
+        change()
+        backend = HuggingFace(model, tokenizer())
+        seen.append(backend.identity)
+        run(backend.close())
+    assert seen[0] == seen[1] and len(set(seen)) == 4
+
+
 def test_replicas_answer_as_one_does() -> None:
     two = HuggingFace(speaking("gpt2", n_positions=256), tokenizer(), replicas=2, max_rows=4)
     one = HuggingFace(speaking("gpt2", n_positions=256), tokenizer())
@@ -281,6 +319,24 @@ def test_replicas_answer_as_one_does() -> None:
         answers(one, many(1))
 
 
+def test_two_backends_of_one_model_object_do_not_disturb_each_other(backend: HuggingFace) -> None:
+    model = speaking()
+    one, two = HuggingFace(model, tokenizer()), HuggingFace(model, tokenizer())
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(
+            one.generate(many()), two.generate(many()), two.embed(["yes"]), one.score([Scoring("the", (" fox",))])
+        )
+
+    expected = [each.tokens for each in answers(backend, many())]
+    for _ in range(3):
+        first, second, _, [scored] = run(both())
+        assert [each.tokens for each in first] == [each.tokens for each in second] == expected
+        assert scored.error is None
+    run(one.close()), run(two.close())
+    assert model.config._attn_implementation != "tutelage_shared_prefix"
+
+
 def test_an_uncovered_model_is_served_all_the_same() -> None:
     model = HuggingFace(tiny("mamba", vocab_size=len(tokenizer())), tokenizer())
     with pytest.warns(UserWarning, match="Mamba"):
@@ -290,6 +346,33 @@ def test_an_uncovered_model_is_served_all_the_same() -> None:
     [scored] = run(model.score([Scoring("the", (" fox", "x"))]))
     np.testing.assert_allclose(scored.totals[0], plain_score(model, "the", " fox").sum(), atol=1e-4)
     run(model.close())
+
+
+def test_a_program_that_ends_while_answers_are_in_the_making_ends_well() -> None:
+    program = """
+import threading
+from tiny_models import speaking, tokenizer
+from tutelage.lm.huggingface import HuggingFace
+from tutelage.lm.model import run
+from tutelage.lm.request import Request
+model = HuggingFace(speaking(max_position_embeddings=100_000), tokenizer())
+model._stops, begun = frozenset(), threading.Event()
+async def first():
+    async for _ in model.stream(Request(prompt="a", max_tokens=90_000)):
+        begun.set()
+threading.Thread(target=lambda: run(first()), daemon=True).start()
+begun.wait()
+print("over")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "over\n"), ended.stderr
 
 
 def test_a_broken_model_fails_its_requests_and_not_the_worker(
@@ -304,6 +387,22 @@ def test_a_broken_model_fails_its_requests_and_not_the_worker(
         assert failed.error is not None and failed.error.kind == "server" and "out of memory" in failed.error.message
         assert run(backend.score([Scoring("a", ("b",))]))[0].error is not None
     assert answers(backend, [Request(prompt="a", max_tokens=2)])[0].error is None
+
+
+def test_an_answer_that_cannot_be_written_fails_alone(backend: HuggingFace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def picky(tokenizer: Any, ids: Sequence[int]) -> str:
+        if len(ids) == 3:
+            raise OverflowError("no such token")
+        return decode(tokenizer, ids)
+
+    monkeypatch.setattr("tutelage.lm.huggingface.decode", picky)
+    backend_stops, backend._stops = backend._stops, frozenset()
+    try:
+        requests = [Request(prompt="a", max_tokens=length, seed=length) for length in (2, 3, 3, 4)]
+        found = run(asyncio.wait_for(backend.generate(requests), 20))
+    finally:
+        backend._stops = backend_stops
+    assert [each.error and each.error.kind for each in found] == [None, "server", "server", None]
 
 
 @pytest.mark.parametrize(

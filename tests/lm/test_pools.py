@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -178,6 +179,24 @@ def test_a_writer_killed_again_and_again_leaves_a_prefix_of_what_it_would_have_w
     found = list(Pool(tmp_path))
     assert len(found) >= seen > 0
     assert all(same(each, rollout(number)) for number, each in enumerate(found))
+
+
+@pytest.mark.parametrize("room", [0, 20, 120])
+def test_a_writer_goes_on_after_the_disk_was_full(tmp_path: Path, room: int) -> None:
+    many = [rollout(4 * number) for number in range(4)]  # each with a prompt of its own
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with PoolWriter(tmp_path) as pool:
+        pool.append(many[0])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (Pool(tmp_path).size_on_disk() + room, before[1]))
+        try:
+            with pytest.raises(BadInput, match="cannot write"):
+                pool.append(many[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert [same(*pair) for pair in zip(Pool(tmp_path), many)] == [True]
+        assert many[1] not in pool and pool.append(many[2:]) == 2 and pool.append(many) == 1
+    expected = [many[0], *many[2:], many[1]]
+    assert [same(*pair) for pair in zip(Pool(tmp_path), expected, strict=True)] == [True] * 4
 
 
 def test_annotations_add_to_rollouts_and_the_last_one_wins(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lm.tiny_models import tiny
+from lm.tiny_architectures import tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tutelage import lm

@@ -121,6 +121,14 @@ def test_allowed_tokens_are_kept_to_however_unlikely_and_drawn_in_proportion() -
     assert float(logprobs[0]) < -250
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_among_allowed_tokens_the_temperature_counts_once(temperature: float) -> None:
+    logits, knobs = torch.tensor([[0.0, 1.0, 5.0]]), np.array([Sampling(temperature=temperature).knobs] * 1000)
+    allowed = {row: [0, 1] for row in range(1000)}
+    tokens, _ = draw(logits.repeat(1000, 1), (np.arange(1000) + 0.5) / 1000, knobs, allowed)
+    assert float((tokens == 1).double().mean()) == pytest.approx(1 / (1 + np.exp(-1 / temperature)), abs=2e-3)
+
+
 def test_random_numbers_are_uniform_and_uncorrelated_over_seeds_and_positions() -> None:
     grid = np.stack([uniforms(np.arange(400), np.full(400, position)) for position in range(100)])
     assert grid.min() >= 0 and grid.max() < 1

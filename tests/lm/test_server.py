@@ -229,6 +229,16 @@ def test_without_a_seed_answers_differ_and_with_one_they_do_not(url):
     assert len(set(texts)) == 5
 
 
+def test_equal_prompts_in_one_request_are_different_questions_unless_a_seed_is_given(url, parrot):
+    def texts(**more):
+        answer = post(url, "completions", {"prompt": ["x", "x"], "n": 2, **more}).json()
+        return [choice["text"] for choice in answer["choices"]]
+
+    assert len(set(texts())) == 4
+    first, second = (texts(seed=5)[start : start + 2] for start in (0, 2))
+    assert first == second
+
+
 def test_bodies_that_are_too_long_or_no_json_are_refused(url):
     with httpx.Client(trust_env=False) as client:
         assert client.post(f"{url}/completions", content=b"{" * 5001).status_code == 413

@@ -88,7 +88,8 @@ class Endpoint(LanguageModel):
         if not timeout > 0:
             raise BadInput(f"endpoint: timeout is {timeout!r}: must be more than 0 seconds")
         self.model, self.chat, self.timeout = model, chat, timeout
-        self.identity = f"endpoint:{self.base_url}#{model}"
+        # Raw prompts sent as chat have other answers.
+        self.identity = f"endpoint:{self.base_url}#{model}" + (" chat" if chat else "")
         self.capabilities = _MOST
         # httpx.Headers hides the value of Authorization in its repr.
         self._headers = httpx.Headers({"authorization": f"Bearer {api_key}"} if api_key else {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import blake2b
 from itertools import count
@@ -31,6 +32,8 @@ from tutelage.lm.worker import Answer, Call, Worker, broken, tell_loop
 
 SMALL = 50_000_000
 """Models of fewer parameters run on one thread: more would spend their time waiting for each other."""
+_NOT_IDENTITY = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+"""Parts of a configuration that change no answer, or that the weights tell themselves."""
 
 
 class HuggingFace(LanguageModel):
@@ -86,12 +89,14 @@ class HuggingFace(LanguageModel):
             if where is not None:
                 torch.nn.Module.to(each, device=where)  # in place; transformers' own `to` has no types
         self.model: PreTrainedModel = loaded
-        self.identity = f"hf:{Path(source).name or type(loaded).__name__}@{_digest(self.model, self.tokenizer)}"
+        self._stops = _stops(self.model, self.tokenizer)
+        # A model that was given may have been trained since it was loaded: only for our own the revision says it all.
+        revision = getattr(loaded.config, "_commit_hash", None) if isinstance(model, str | Path) else None
+        digest = _digest(self.model, self.tokenizer, self._stops, revision)
+        self.identity = f"hf:{Path(source).name or type(loaded).__name__}@{digest}"
         self.capabilities = Capabilities(
             logprobs=20, score=True, seed=True, schema=False, embed=True, max_context=max_context(self.model)
         )
-        stops = {*model_stops(self.model), self.tokenizer.eos_token_id}
-        self._stops = frozenset(stop for stop in stops if stop is not None)
         if threads is None and sum(part.numel() for part in loaded.parameters()) < SMALL:
             threads = 1
         self._workers = [Worker(each, max_rows, threads) for each in copies]
@@ -128,6 +133,8 @@ class HuggingFace(LanguageModel):
             whole = continuations(self.tokenizer, text, item.continuations, raw=raw)
             if not whole or any(split == len(ids) for ids, split in whole):
                 raise BadInput("a continuation adds no token: must have at least one, and there must be one")
+            for ids, _ in whole:
+                self._check_known(ids)
         except BadInput as error:
             return Scored(np.empty(0), (), error=Failure("bad_request", str(error)))
         longest, limit = max(len(ids) for ids, _ in whole), self.capabilities.max_context
@@ -148,6 +155,7 @@ class HuggingFace(LanguageModel):
         """`[texts, hidden]` float32: the last hidden state, mean over tokens. Raises `BadInput` over the context."""
         ids = [encode(self.tokenizer, text, raw=True)[0] for text in texts]
         for number, each in enumerate(ids):
+            self._check_known(each)
             if self.capabilities.max_context and len(each) > self.capabilities.max_context:
                 limit = self.capabilities.max_context
                 raise BadInput(f"text {number} has {len(each)} tokens: the model's context is {limit}")
@@ -181,9 +189,7 @@ class HuggingFace(LanguageModel):
             choices = None
             if request.choices is not None:
                 choices = self._choices(text, ids, request.choices, raw)
-            vocabulary = self.model.config.get_text_config().vocab_size
-            if max(ids) >= vocabulary:
-                raise BadInput(f"the prompt has the id {max(ids)}: the model's vocabulary has {vocabulary}")
+            self._check_known(ids)
         except BadInput as error:
             return Completion.failed(Failure("bad_request", str(error)), self.identity)
         wanted = 1 if choices is None else choices.longest - 1
@@ -218,7 +224,14 @@ class HuggingFace(LanguageModel):
             found.append(
                 whole[len(prompt) :] if joined else self.tokenizer(option, add_special_tokens=False)["input_ids"]
             )
+        for ids in found:
+            self._check_known(ids)
         return Choices(options, found, self._stops)
+
+    def _check_known(self, ids: Sequence[int]) -> None:
+        vocabulary = self.model.config.get_text_config().vocab_size
+        if max(ids, default=0) >= vocabulary:
+            raise BadInput(f"the text has the token id {max(ids)}: the model's vocabulary has {vocabulary}")
 
 
 def _load(kind: Any, source: str, **settings: Any) -> Any:
@@ -243,16 +256,25 @@ def _devices(device: str | torch.device | None, replicas: int) -> list[torch.dev
     return [wanted] * replicas
 
 
-def _digest(model: PreTrainedModel, tokenizer: Tokenizer) -> str:
-    """12 hex digits over the weights (as they are in memory), the configuration that matters, and the tokenizer."""
+def _stops(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
+    stops = {*model_stops(model), tokenizer.eos_token_id}
+    return frozenset(stop for stop in stops if stop is not None)
+
+
+def _digest(model: PreTrainedModel, tokenizer: Tokenizer, stops: frozenset[int], revision: str | None) -> str:
+    """12 hex digits over the weights (as they are in memory), the configuration that matters, and the tokenizer.
+
+    `revision`: the hub's name for the weights, which stands for them.
+    """
     found = blake2b(digest_size=6)
-    revision = getattr(model.config, "_commit_hash", None)
     if revision:
         found.update(revision.encode() + str(model.dtype).encode())
     else:
         for name, part in sorted(model.state_dict().items()):
             found.update(f"{name} {tuple(part.shape)} {part.dtype}".encode())
             found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_IDENTITY}
+    found.update(json.dumps([config, sorted(stops)], sort_keys=True, default=repr).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     found.update((backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))).encode())
     found.update(repr(getattr(tokenizer, "chat_template", None)).encode())

@@ -315,8 +315,18 @@ class PoolWriter:
         try:
             while left:
                 left = left[self._file.write(left) :]
-        except OSError as error:
-            raise atomic.unwritable(self.folder, error) from error
+        except BaseException as error:
+            self._as_on_disk()
+            if isinstance(error, OSError):
+                raise atomic.unwritable(self.folder, error) from error
+            raise
+
+    def _as_on_disk(self) -> None:
+        """After a record that was not written whole: without it, and without the definitions that came with it."""
+        shard = _Shard(self.folder / f"shard-{self._number:05d}.rollouts")
+        shard.scan(last=True)
+        self._definitions = {text: number for number, text in enumerate(shard.definitions)}
+        self._file.truncate(shard.end)
 
 
 class _Shard:

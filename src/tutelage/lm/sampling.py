@@ -114,7 +114,7 @@ def draw(
     for row, ids in (allowed or {}).items():
         inside = torch.tensor(sorted(ids), device=device)
         plain = knobs[row : row + 1] * [1, 1, 1, 1]
-        plain[0, 0] = min(temperature[row], 1.0)
+        plain[0, 0] = float(temperature[row] > 0)  # what is scaled is tempered already
         part, _ = draw(scaled[row : row + 1, inside], random[row : row + 1], plain)
         tokens[row] = inside[part[0]]
     norm = sums.sum(-1, dtype=torch.float64).log()

@@ -88,7 +88,6 @@ def wanted(
         "min_p": _number(body, "min_p", 0.0),
         "top_k": max(0, _take(body, "top_k", int, 0)),  # vLLM writes "off" as -1
         "stop": tuple(texts(body, "stop")) if body.get("stop") is not None else (),
-        "seed": secrets.randbits(31) if seed is None else seed,
         **_logprobs(body, chat, capabilities),
         **_constraint(body, capabilities),
     }
@@ -97,7 +96,13 @@ def wanted(
         hint = "prompts are scored by POST /v1/score_continuations"
         raise Refusal(400, f"echo with logprobs: the prompt's are not given; {hint}", code="unsupported", param="echo")
     try:
-        asked = [Request(**context, **fields, sample_index=index) for context in contexts for index in range(n)]
+        # A seed for each prompt: equal ones are different questions unless the client says otherwise.
+        seeds = [secrets.randbits(31) if seed is None else seed for _ in contexts]
+        asked = [
+            Request(**context, **fields, seed=each, sample_index=index)
+            for context, each in zip(contexts, seeds)
+            for index in range(n)
+        ]
     except BadInput as error:
         raise Refusal(400, str(error)) from None
     options = _take(body, "stream_options", dict, {})

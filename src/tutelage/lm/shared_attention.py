@@ -7,6 +7,7 @@ MLPs are the model's. Attention is computed in parts, one for each stretch of ke
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,24 +96,34 @@ def _attention(
 ALL_ATTENTION_FUNCTIONS.register(NAME, _attention)
 
 
+_turns: weakref.WeakKeyDictionary[PreTrainedModel, threading.RLock] = weakref.WeakKeyDictionary()
+_guard = threading.Lock()
+
+
 @contextmanager
 def own_mode(model: PreTrainedModel) -> Iterator[None]:
-    """The model in evaluation mode, without gradients; afterwards as it was."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    """The model in evaluation mode, without gradients; afterwards as it was.
+
+    Other threads that want it in a mode of their own wait meanwhile: a model has one mode and one attention.
+    """
+    with _guard:
+        turn = _turns.setdefault(model, threading.RLock())
+    with turn:
+        training = [module for module in model.modules() if module.training]
+        model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            for module in training:
+                module.training = True
 
 
 @contextmanager
 def installed(model: PreTrainedModel) -> Iterator[None]:
     """As `own_mode`, and with our attention."""
-    before = model.config._attn_implementation
     with own_mode(model):
+        before = model.config._attn_implementation
         model.set_attn_implementation(NAME)
         try:
             yield

@@ -34,8 +34,12 @@ def encode(tokenizer: Tokenizer, text: str, *, raw: bool) -> tuple[list[int], li
 
     `raw` prompts get the special tokens that the tokenizer puts in front (a template has written its own). An
     end-of-text token that it would put behind is left out. An empty text begins with the token for begin (else end)
-    of text. Raises `BadInput` where there is neither.
+    of text. Raises `BadInput` where there is neither, and for a text that is no Unicode (lone surrogates).
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"the text has a lone surrogate at character {error.start}: must be Unicode") from None
     fast = bool(getattr(tokenizer, "is_fast", False))
     found = tokenizer(
         text, add_special_tokens=raw, return_offsets_mapping=fast, return_special_tokens_mask=True, verbose=False
@@ -158,7 +162,7 @@ class Choices:
     """Which tokens may come so that the text is one of the `choices`, given as ids (a trie, walked anew for each row).
 
     Where a choice is the beginning of another, an end token decides between them. Raises `BadInput` where one would
-    have to and there is none, and for an empty choice.
+    have to and there is none, for an empty choice, and for one with an end token in it.
     """
 
     def __init__(self, choices: Sequence[str], ids: Sequence[Sequence[int]], ends: frozenset[int]) -> None:
@@ -169,6 +173,8 @@ class Choices:
         for name, sequence in zip(choices, ids):
             if not sequence:
                 raise BadInput(f"choice {name!r} has no token: must have at least one")
+            if not ends.isdisjoint(sequence):
+                raise BadInput(f"choice {name!r} has an end-of-sequence token in it: nothing can follow that")
             self._names.setdefault(tuple(sequence), name)
             for place, token in enumerate(sequence):
                 self._next.setdefault(tuple(sequence[:place]), set()).add(token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import queue
 import threading
 import time
@@ -110,13 +111,14 @@ class Worker(threading.Thread):
         self._running: dict[Row, Answer] = {}
         self._calls: list[Call] = []
         self._ending = False
+        self.abandoned = False
         self.start()
 
     def run(self) -> None:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         decoder = None
-        while not (self._ending and not (self._waiting or self._running or self._calls)):
+        while not self.abandoned and not (self._ending and not (self._waiting or self._running or self._calls)):
             self._collect(idle=not (self._waiting or self._running or self._calls or self._ending))
             self._answer_calls()
             if not self._waiting and not self._running:
@@ -128,7 +130,7 @@ class Worker(threading.Thread):
                         through = [*self._admit(decoder), *decoder.step()]
                         answers = [self._running.pop(row) for row in through]
                         self._collect(idle=False)
-                        if self._calls or not (self._waiting or self._running):
+                        if self.abandoned or self._calls or not (self._waiting or self._running):
                             break
                         self._deliver(answers)
                 self._deliver(answers)  # the last ones when the model is again as it was
@@ -160,7 +162,10 @@ class Worker(threading.Thread):
 
     def _deliver(self, answers: list[Answer]) -> None:
         for answer in answers:
-            answer.deliver()
+            try:
+                answer.deliver()
+            except Exception as error:  # a tokenizer that cannot write what the model said: the others can
+                answer.fail(error)
 
     def _answer_calls(self) -> None:
         calls, self._calls = self._calls, []
@@ -180,6 +185,17 @@ class Worker(threading.Thread):
                 continue
             for call, result in zip(asked, results):
                 tell_loop(call.future.get_loop(), settle, call.future, result)
+
+
+@atexit.register
+def _abandon() -> None:
+    """A thread that still computes when the interpreter is taken down aborts the process: end all of them before."""
+    workers = [thread for thread in threading.enumerate() if isinstance(thread, Worker)]
+    for worker in workers:
+        worker.abandoned = True
+        worker.inbox.put(None)
+    for worker in workers:
+        worker.join(10)
 
 
 def settle(future: asyncio.Future[Any], result: Any) -> None:

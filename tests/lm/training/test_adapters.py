@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lm.tiny_models import tiny
+from lm.tiny_architectures import tiny
 from lm.training.test_sft import data
 from transformers import AutoModelForCausalLM
 

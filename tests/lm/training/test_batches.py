@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lm.tiny_models import VOCABULARY, tiny
+from lm.tiny_architectures import VOCABULARY, tiny
 
 from tutelage.lab.errors import BadInput
 from tutelage.lm.training import batches, losses

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lm.tiny_models import VOCABULARY, tiny
+from lm.tiny_architectures import VOCABULARY, tiny
 
 from tutelage.backends.torch_state import from_arrays, to_arrays
 from tutelage.lab import checkpoint

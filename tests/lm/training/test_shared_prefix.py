@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lm.tiny_models import VOCABULARY, tiny
+from lm.tiny_architectures import VOCABULARY, tiny
 
 from tutelage.lab.errors import BadInput
 from tutelage.lm.training.shared_prefix import can_share, read_completions

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from lm.tiny_models import tiny
+from lm.tiny_architectures import tiny
 from lm.training.test_sft import data
 
 from tutelage.lm.training.distributed import Processes, whole, whole_state
