@@ -63,6 +63,9 @@ def test_a_folder_and_a_server_over_it_give_the_same(folder: Path, tmp_path: Pat
             assert [each.finish_reason for each in near] == [each.finish_reason for each in far]
         for one, two in zip(lm.run(local.score(options)), lm.run(remote.score(options))):
             np.testing.assert_allclose(one.totals, two.totals, atol=1e-5)
+        held = [request.replace(choices=("7", "12")) for request in drawn]
+        near, far = ([each.text for each in lm.run(model.generate(held))] for model in (local, remote))
+        assert near == far and set(near) <= {"7", "12"}
         near, far = (lm.run(lm.choose(model, greedy[0], ["7", "8"])) for model in (local, remote))
         assert (near.method, far.method, near.index) == ("score", "score", far.index)
         lm.run(remote.close())

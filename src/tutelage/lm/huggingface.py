@@ -95,7 +95,7 @@ class HuggingFace(LanguageModel):
         digest = _digest(self.model, self.tokenizer, self._stops, revision)
         self.identity = f"hf:{Path(source).name or type(loaded).__name__}@{digest}"
         self.capabilities = Capabilities(
-            logprobs=20, score=True, seed=True, schema=False, embed=True, max_context=max_context(self.model)
+            logprobs=20, score=True, seed=True, choices=True, embed=True, max_context=max_context(self.model)
         )
         if threads is None and sum(part.numel() for part in loaded.parameters()) < SMALL:
             threads = 1

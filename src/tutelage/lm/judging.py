@@ -287,7 +287,7 @@ def _usable(model: LM, methods: Sequence[Method], options: Sequence[str]) -> lis
     able: dict[Method, bool] = {
         "score": model.capabilities.score,
         "first_token": model.capabilities.logprobs > 1 and _told_apart(options),
-        "constrained": model.capabilities.schema,
+        "constrained": model.capabilities.schema or model.capabilities.choices,
         "parse": True,
     }
     usable: list[Method] = [method for method in methods if able[method]]

@@ -24,6 +24,7 @@ class Capabilities:
         score: whether `score` is exact (the model reads the continuation, nothing is sampled).
         seed: whether a seed makes the answer repeatable.
         schema: whether JSON schemas, choices and regular expressions are enforced while decoding.
+        choices: whether `Request.choices` are, even where schemas are not.
         embed: whether `embed` works.
         max_context: tokens of prompt and completion together; 0 if unknown.
     """
@@ -32,6 +33,7 @@ class Capabilities:
     score: bool = False
     seed: bool = False
     schema: bool = False
+    choices: bool = False
     embed: bool = False
     max_context: int = 0
 

@@ -235,7 +235,7 @@ def _constraint(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str
         "regex": structured.get("regex") or body.get("guided_regex"),
     }
     found = {name: value for name, value in found.items() if value is not None}
-    if found and not capabilities.schema:
+    if found and not (capabilities.schema or (capabilities.choices and set(found) == {"choices"})):
         param = "response_format" if "schema" in found and form else "structured_outputs"
         raise Refusal(400, f"{param}: this model cannot be held to it", code="unsupported", param=param)
     if "choices" in found:
