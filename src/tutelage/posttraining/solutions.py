@@ -18,7 +18,7 @@ LEVELS = ("exact", "normalised", "equation")
 
 _NUMBER = r"(?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)"
 _NUMBERS = re.compile(_NUMBER)
-_OPERAND = rf"[-(\s]*{_NUMBER}%?[)\s]*"
+_OPERAND = rf"[-(\s]{{0,9}}{_NUMBER}%?[)\s]{{0,9}}"
 _PLAIN = re.compile(rf"(?P<left>{_OPERAND}(?:[-+*/]{_OPERAND})+)=\s*(?P<right>-?\s*{_NUMBER}%?)(?!\s*[-+*/]\s*[0-9(.])")
 _ANNOTATED = re.compile(r"<<(?P<left>[^<>=\n]{1,200})=(?P<right>[^<>=\n]{1,60})>>")
 _TOKEN = re.compile(rf"{_NUMBER}|[-+*/()%]")
@@ -69,10 +69,10 @@ def steps(solution: str) -> list[Step]:
 
 def _step(match: re.Match[str], start: int) -> Step | None:
     left, right = (_compact(match[side]) for side in ("left", "right"))
-    value = evaluate(right)
+    value = evaluate(match["right"])
     if value is None:
         return None
-    truth = evaluate(left)
+    truth = evaluate(match["left"])
     return Step(left, right, value, truth is not None and _equal(truth, right, value), start + match.end())
 
 
@@ -84,9 +84,8 @@ def _equal(truth: Fraction, right: str, value: Fraction) -> bool:
 
 def evaluate(expression: str) -> Fraction | None:
     """The exact value of numbers, + − * / %, and brackets; None for anything else, a division by zero among it."""
-    expression = re.sub(r"\s+", "", expression)
     tokens = _TOKEN.findall(expression)
-    if len(expression) > 300 or "".join(tokens) != expression:
+    if len(expression) > 300 or "".join(tokens) != "".join(expression.split()):
         return None
     values: list[Fraction] = []
     pending: list[str] = []
@@ -129,7 +128,7 @@ def _apply(operator: str, values: list[Fraction]) -> None:
     elif operator == "/":
         values[-1] /= last
     else:
-        raise ValueError(f"bracket {operator} is not closed")
+        raise ValueError(operator)
 
 
 def solution_key(solution: str, level: Level) -> Hashable | None:
@@ -168,13 +167,10 @@ def deduplicate(solutions: Sequence[Sequence[Hashable]], keys: Sequence[Hashable
         if key is not None:
             groups.setdefault(key, []).append(index)
     kept = {key: members[0] for key, members in groups.items()}
-    if len(groups) > 1:
-        for key, members in groups.items():
-            others = [solutions[index] for other, index in kept.items() if other != key]
-            distance = {i: sum(edit_distance(solutions[i], other) for other in others) for i in members[1:]}
-            if distance:
-                distance = {members[0]: sum(edit_distance(solutions[members[0]], other) for other in others)} | distance
-                kept[key] = max(members, key=lambda index: (distance[index], -index))
+    for key, members in groups.items():
+        others = [solutions[index] for other, index in kept.items() if other != key]
+        if len(members) > 1 and others:
+            kept[key] = max(members, key=lambda index: sum(edit_distance(solutions[index], other) for other in others))
     return sorted(kept.values())
 
 
