@@ -149,9 +149,9 @@ def grade(text: str, reference: str) -> bool:
     return ours is not None and same_answer(ours, reference_answer(reference))
 
 
-def grade_samples(texts: Sequence[str], reference: str) -> Graded:
+def grade_samples(texts: Sequence[str], reference: str | Answer) -> Graded:
     """The samples of one question, ready for `tutelage.measures.sampled_answers` (`answer_ids` of the votes)."""
-    truth = reference_answer(reference)
+    truth = reference if isinstance(reference, Answer) else reference_answer(reference)
     votes: list[Fraction | None] = []
     correct = []
     for text in texts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from tutelage.lab.errors import BadInput, nearest
@@ -50,6 +51,11 @@ class Step(NamedTuple):
         """`left=right`."""
         return f"{self.left}={self.right}"
 
+    @property
+    def operands(self) -> tuple[Fraction, ...]:
+        """The numbers of the left side, without signs."""
+        return numbers_in(self.left)
+
 
 def steps(solution: str) -> list[Step]:
     """The steps of a solution, in order; what stands on a line from `####` on is not read."""
@@ -68,18 +74,28 @@ def steps(solution: str) -> list[Step]:
 
 
 def _step(match: re.Match[str], start: int) -> Step | None:
-    left, right = (_compact(match[side]) for side in ("left", "right"))
-    value = evaluate(match["right"])
+    read = _equation(match["left"], match["right"])
+    return None if read is None else Step(*read, start + match.end())
+
+
+@lru_cache(maxsize=1 << 16)
+def _equation(left: str, right: str) -> tuple[str, str, Fraction, bool] | None:
+    value, truth = evaluate(right), evaluate(left)
     if value is None:
         return None
-    truth = evaluate(match["left"])
-    return Step(left, right, value, truth is not None and _equal(truth, right, value), start + match.end())
+    left, right = _compact(left), _compact(right)
+    return left, right, value, truth is not None and _equal(truth, right, value)
 
 
 def _equal(truth: Fraction, right: str, value: Fraction) -> bool:
     decimals = len(right.partition(".")[2].rstrip("%"))
     rounding = Fraction(1, 2 * 10 ** (decimals + 2 * right.endswith("%"))) if decimals else 0
     return abs(truth - value) <= rounding
+
+
+def numbers_in(text: str) -> tuple[Fraction, ...]:
+    """Every number that is written in digits, in order, without signs."""
+    return tuple(map(decimal, _NUMBERS.findall(text)))
 
 
 def evaluate(expression: str) -> Fraction | None:
@@ -157,7 +173,7 @@ def deduplicate(solutions: Sequence[Sequence[Hashable]], keys: Sequence[Hashable
     distance to the solutions kept for the other keys (the earlier one when equal), RFT's rule for variety.
 
     Args:
-        solutions: texts, or sequences of token ids: what the edit distance is over.
+        solutions: texts, or what the edit distance is over: `text.split()` or token ids are several times as fast.
         keys: one for each (`solution_key`).
     """
     if len(keys) != len(solutions):
@@ -168,6 +184,7 @@ def deduplicate(solutions: Sequence[Sequence[Hashable]], keys: Sequence[Hashable
             groups.setdefault(key, []).append(index)
     kept = {key: members[0] for key, members in groups.items()}
     for key, members in groups.items():
+        members = list({tuple(solutions[index]): index for index in reversed(members)}.values())[::-1]
         others = [solutions[index] for other, index in kept.items() if other != key]
         if len(members) > 1 and others:
             kept[key] = max(members, key=lambda index: sum(edit_distance(solutions[index], other) for other in others))
