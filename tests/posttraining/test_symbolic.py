@@ -32,7 +32,7 @@ def test_says_what_to_install(monkeypatch):
 
 
 def test_math_verify_compares_expressions():
-    pytest.importorskip("math_verify")
+
     with SymbolicGrader(timeout=60) as grader:
         assert grader(r"\sqrt{144}", "12") is True
         assert grader(r"\frac{1}{\sqrt{2}}", r"\frac{\sqrt{2}}{2}") is True
