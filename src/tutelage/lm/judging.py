@@ -94,7 +94,8 @@ async def choose(
 
     Args:
         options: at least two different texts. With `score` they are appended to a raw prompt as they are (give the
-            leading space), with a chat they are the whole reply.
+            leading space), with a chat they are the whole reply. An option that another begins with ("1" and "10") is
+            credited with the longer one's probability too: end such options alike, with a stop or a new line.
         methods: allowed ways in order of preference; a single one insists on it.
         cue: for `parse`, the word before the final answer.
         per_token: for `score`, compare means over tokens instead of sums (for options of unequal length).
