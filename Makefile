@@ -45,7 +45,6 @@ test-all: lint
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/minimax.py
 	$(BIN)/python benchmarks/lm.py
-	$(BIN)/python benchmarks/lm_update.py
 
 docs: $(VENV)/.dev
 	$(PIP) -e '.[docs]'

@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--kv-heads", nargs="+", type=int, default=[4, 1], choices=(1, 2, 4))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--save", action="store_true", help="write docs/results/lm_sampler.json and .md")
+    parser.add_argument("--sampler-only", action="store_true", help="leave out the update against TRL (lm_update.py)")
     given = parser.parse_args()
     torch.set_num_threads(1)
     result = compare(given)
@@ -168,6 +170,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "lm_sampler.json").write_text(json.dumps(result, indent=1) + "\n")
         (folder / "lm_sampler.md").write_text(f"# The sampler against generate()\n\n{text}")
+    if not given.sampler_only:
+        subprocess.run([sys.executable, str(HERE / "lm_update.py"), "--rounds", str(given.rounds)], check=True)
 
 
 if __name__ == "__main__":
