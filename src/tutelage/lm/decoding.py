@@ -9,7 +9,7 @@ architecture is not covered, `generate()` does the work with the same draws (`fa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -151,6 +151,7 @@ def sample(
     sampling: Sampling = _PLAIN,
     seed: int | np.ndarray = 0,
     max_rows: int | None = None,
+    allowed: Callable[[Row], list[int] | None] | None = None,
 ) -> list[list[Sample]]:
     """Samples `num_samples` continuations of every prompt (token ids, without padding).
 
@@ -158,6 +159,7 @@ def sample(
         seed: one for all, or `[prompts, num_samples]` row seeds. A row's tokens depend on its seed and prompt alone.
         max_rows: how many rows advance together; None for 1024 on a CPU, 2048 elsewhere. More is faster, up to that;
             less saves memory: each row keeps the keys and values of its own tokens.
+        allowed: asked before every token of every row: the only ids that may come, or None for all.
 
     Returns:
         `[prompts][num_samples]` samples. The model is left as it was (attention, training mode).
@@ -179,7 +181,7 @@ def sample(
     for number, prompt in enumerate(prompts):
         ids = checked_prompt(model, prompt, number)
         limit = min(sampling.max_new_tokens, longest - len(ids)) if longest else 0
-        rows.append([Row(ids, sampling, each, ends, limit=limit) for each in seeds[number].tolist()])
+        rows.append([Row(ids, sampling, each, ends, allowed, limit=limit) for each in seeds[number].tolist()])
     # Similar lengths together; popped from the end, so the longest come first and nothing long is left alone.
     waiting = sorted((row for group in rows for row in group), key=lambda row: len(row.prompt))
     with engine(model, min(max_rows, len(waiting))) as decoder:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 
 from tutelage.lab.errors import BadInput, nearest
@@ -14,7 +16,7 @@ from tutelage.posttraining.solutions import numbers_in, steps
 from tutelage.posttraining.wordmath import Problem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Question:
     """A question with its reference.
 
@@ -23,6 +25,7 @@ class Question:
         answer: the reference answer.
         results: the results of the reference solution's steps, in order, the answer's among them.
         numbers: the numbers that the question itself names.
+        problem: what it was generated from, if it was: then every right solution is known.
     """
 
     text: str
@@ -30,6 +33,12 @@ class Question:
     answer: Answer
     results: tuple[Fraction, ...] = ()
     numbers: tuple[Fraction, ...] = ()
+    problem: Problem | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """16 hex digits (BLAKE2b) of the text."""
+        return blake2b(self.text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
     @classmethod
     def of(cls, text: str, solution: str) -> Question:
@@ -46,7 +55,7 @@ class Question:
         """From a generated problem and one of its right solutions."""
         results = tuple(map(Fraction, problem.intermediate))
         numbers = tuple(map(Fraction, problem.numbers))
-        return cls(problem.question, solution, Answer(Fraction(problem.answer)), results, numbers)
+        return cls(problem.question, solution, Answer(Fraction(problem.answer)), results, numbers, problem)
 
 
 def load_questions(path: Path | str, *, question: str = "question", answer: str = "answer") -> list[Question]:

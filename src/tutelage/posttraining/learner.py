@@ -1,0 +1,45 @@
+"""What every finetuning algorithm here is: verbs over a state of named tensors, stepped by whoever holds it.
+
+    learner = ExpertIteration(policy, questions, rollouts, ExpertIterationConfig(), seed=0)
+    state = learner.init()
+    state, figures = learner.update(state)      # one round
+    texts = learner.policy.sample(...)          # the policy as the state says
+
+Everything random follows from (seed, step), so a state put on disk (`tutelage.backends.torch_state`) goes on to the
+same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from tutelage.posttraining.policy import Policy
+
+State = dict[str, Any]
+"""Tensors, numbers, texts, nested in dicts and lists: what `tutelage.backends.torch_state.to_arrays` takes."""
+
+
+class Learner(Protocol):
+    """A finetuning algorithm.
+
+    Attributes:
+        policy: what answers now: its model holds the weights that the last verb's state says.
+    """
+
+    policy: Policy
+
+    def init(self) -> State:
+        """The state before the first update. The policy is the start; nothing was drawn."""
+        ...
+
+    def update(self, state: State) -> tuple[State, dict[str, float]]:
+        """One unit of work (a round, an iteration, an epoch). The old state is used up.
+
+        The state has `step` (updates done) and `rollouts` (all rollouts drawn for training so far). Figures are finite.
+        """
+        ...
+
+    def enter(self, state: Mapping[str, Any]) -> None:
+        """Make `policy` what the state says; nothing to do when it is the one that the last verb gave back."""
+        ...

@@ -1,0 +1,81 @@
+"""What answers questions: a model, its tokenizer, and how a question becomes tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tutelage.lab.errors import BadInput
+from tutelage.lm.decoding import sample
+from tutelage.lm.rows import Row, Sample
+from tutelage.lm.sampling import Sampling
+from tutelage.lm.tokens import decode
+from tutelage.lm.training.batches import Example, end_token
+from tutelage.posttraining.questions import Question
+
+PLAIN = "Question: {question}\nAnswer:\n"
+"""How a question is asked by default; it ends in a new line, over which no tokenizer joins tokens."""
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A language model that answers questions.
+
+    Attributes:
+        model: a causal language model of transformers; it is read, never copied, so training it changes the policy.
+        tokenizer: with an end-of-sequence token.
+        template: text with `{question}` in it, and worked examples before that if it is to be few-shot.
+        suffix: token ids put behind every prompt (control tokens).
+        allowed: asked before every token: the only ids that may come, or None for all (see `Row`).
+
+    Raises:
+        BadInput: the template has no `{question}`, or the tokenizer no end-of-sequence token.
+    """
+
+    model: Any
+    tokenizer: Any
+    template: str = PLAIN
+    suffix: tuple[int, ...] = ()
+    allowed: Callable[[Row], list[int] | None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.template.count("{question}") != 1:
+            raise BadInput(f"template: {self.template[:60]!r}; must have {{question}} in it, once")
+        end_token(self.tokenizer)
+
+    def prompt(self, question: Question) -> np.ndarray:
+        """Token ids `[P]` of a question as it is asked, the begin-of-sequence token first where there is one."""
+        text = self.template.replace("{question}", question.text)
+        start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        return np.array([*start, *ids, *self.suffix], np.int64)
+
+    def example(self, question: Question, solution: str) -> Example:
+        """A question and a solution to learn, the end-of-sequence token after it."""
+        ids = self.tokenizer.encode(solution, add_special_tokens=False)
+        return Example(self.prompt(question), np.array([*ids, end_token(self.tokenizer)], np.int64))
+
+    def text(self, tokens: Sequence[int] | np.ndarray) -> str:
+        """The text of a completion, without special and control tokens."""
+        return decode(self.tokenizer, [int(token) for token in tokens])
+
+    def sample(
+        self, questions: Sequence[Question], num_samples: int, sampling: Sampling, seed: int | np.ndarray = 0
+    ) -> list[list[Sample]]:
+        """`[questions][num_samples]` continuations; see `tutelage.lm.decoding.sample`. The model is left as it was."""
+        prompts = [self.prompt(question).tolist() for question in questions]
+        return sample(self.model, prompts, num_samples=num_samples, sampling=sampling, seed=seed, allowed=self.allowed)
+
+
+def spans(tokenizer: Any, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
+    """`[T, 2]` first character and one past the last of each token in the completion's text (equal: no text)."""
+    ids = [int(token) for token in tokens]
+    pieces = [decode(tokenizer, [token]) for token in ids]
+    if "".join(pieces) == decode(tokenizer, ids):
+        ends = np.cumsum([len(piece) for piece in pieces])
+    else:  # pieces that depend on what stands before them: bytes of one character, a first token's space
+        ends = np.maximum.accumulate([len(decode(tokenizer, ids[: place + 1])) for place in range(len(ids))])
+    return np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(np.int64)

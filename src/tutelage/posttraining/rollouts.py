@@ -1,0 +1,158 @@
+"""Drawing solutions: sampled, graded exactly, kept on disk, and never drawn twice.
+
+Questions are drawn in blocks of fixed membership, each written at once. A block that a pool already holds whole is read
+from there, so a round that was killed goes on at its first unfinished block, to the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tutelage.lm.pools import Pool, PoolWriter, Rollout
+from tutelage.lm.sampling import Sampling, hashed
+from tutelage.posttraining.grading import read_answer, same_answer
+from tutelage.posttraining.policy import Policy
+from tutelage.posttraining.questions import Question
+from tutelage.posttraining.rewards import Earned, check_rewards
+
+Reward = Callable[[Sequence[Question], Sequence[Rollout]], Sequence[Earned]]
+"""Questions and one rollout of each -> what each rollout earned, and where (`tutelage.posttraining.rewards`)."""
+
+BLOCK = 32
+"""Questions that are drawn, and written, together."""
+
+
+class Rollouts:
+    """Draws rollouts of a training run and remembers them.
+
+    Args:
+        sampling: how; its temperature is the policy's in training.
+        seed: of the run. A rollout depends on it, the stage, the round, the question and the sample's number alone.
+        folder: a pool that is made or gone on with; None keeps nothing.
+
+    Attributes:
+        drawn: rollouts drawn so far by this object, those that a pool held already among them.
+    """
+
+    def __init__(self, sampling: Sampling, seed: int = 0, folder: str | Path | None = None) -> None:
+        self.sampling, self.seed = sampling, seed
+        self.folder = None if folder is None else Path(folder)
+        self.drawn = 0
+        self._writer: PoolWriter | None = None
+        self._known: dict[str, Rollout] | None = None
+
+    def draw(
+        self, policy: Policy, questions: Sequence[Question], num_samples: int, *, round: int = 0, stage: str = "train"
+    ) -> list[list[Rollout]]:
+        """`[questions][num_samples]` rollouts of the policy, each graded: `.answer`, `.scores["correct"]` 0 or 1.
+
+        Args:
+            round: the number of the draw within its stage: another one gives other samples of the same questions.
+            stage: what they are for; part of the rollouts' origin.
+        """
+        writer = self._open()
+        found: list[list[Rollout]] = []
+        for start in range(0, len(questions), BLOCK):
+            block = questions[start : start + BLOCK]
+            planned = [
+                [self._planned(policy, question, round, stage, place) for place in range(num_samples)]
+                for question in block
+            ]
+            kept = self._read(writer, planned)
+            if kept is None:
+                kept = self._sampled(policy, block, planned)
+                if writer is not None:
+                    writer.append(rollout for group in kept for rollout in group)
+                    writer.sync()
+            found += kept
+        self.drawn += len(questions) * num_samples
+        return found
+
+    def close(self) -> None:
+        """Let another process write the pool. It is opened again when something is drawn."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _open(self) -> PoolWriter | None:
+        if self._writer is None and self.folder is not None:
+            self._writer = PoolWriter(self.folder)
+        return self._writer
+
+    def _planned(self, policy: Policy, question: Question, round: int, stage: str, place: int) -> Rollout:
+        seed = int(hashed(self.seed, *stage.encode(), round, int(question.id, 16), place)[0])
+        none = np.zeros(1, np.int64)
+        prompt = policy.prompt(question)
+        return Rollout(
+            question.id, prompt, none, none.astype(np.float32), policy=stage, round=round, sample_index=place, seed=seed
+        )
+
+    def _sampled(
+        self, policy: Policy, questions: Sequence[Question], planned: list[list[Rollout]]
+    ) -> list[list[Rollout]]:
+        seeds = np.array([[rollout.seed for rollout in group] for group in planned], np.uint64)
+        samples = policy.sample(questions, seeds.shape[1], self.sampling, seeds)
+        return [
+            [
+                graded(
+                    question,
+                    replace(
+                        rollout,
+                        completion=each.tokens,
+                        logprobs=each.logprobs,
+                        text=policy.text(each.tokens),
+                        finish_reason=each.finish,
+                    ),
+                )
+                for rollout, each in zip(group, row, strict=True)
+            ]
+            for question, group, row in zip(questions, planned, samples, strict=True)
+        ]
+
+    def _read(self, writer: PoolWriter | None, planned: list[list[Rollout]]) -> list[list[Rollout]] | None:
+        """The block from the pool; None unless the pool has all of it."""
+        if writer is None or self.folder is None or not all(each in writer for group in planned for each in group):
+            return None
+        if self._known is None or any(each.id not in self._known for group in planned for each in group):
+            self._known = {rollout.id: rollout for rollout in Pool(self.folder)}
+        return [[self._known[each.id] for each in group] for group in planned]
+
+
+def graded(question: Question, rollout: Rollout) -> Rollout:
+    """The rollout with its parsed answer and `scores["correct"]`; a truncated one is not right, whatever it says."""
+    answer = read_answer(rollout.text) if rollout.finish_reason == "stop" else None
+    right = answer is not None and same_answer(answer, question.answer)
+    text = None if answer is None else str(answer.value)
+    return replace(rollout, answer=text, scores={**rollout.scores, "correct": float(right)})
+
+
+def correct(rollout: Rollout) -> bool:
+    """Whether a graded rollout is right."""
+    return rollout.scores["correct"] == 1.0
+
+
+def each(function: Callable[[Question, str], float]) -> Reward:
+    """A reward from a plain function of a question and a solution's text; it stands at the solution's end."""
+
+    def reward(questions: Sequence[Question], rollouts: Sequence[Rollout]) -> list[Earned]:
+        amounts = [function(question, rollout.text) for question, rollout in zip(questions, rollouts, strict=True)]
+        checked = check_rewards(amounts, len(rollouts))
+        return [[(len(rollout.text), float(amount))] for rollout, amount in zip(rollouts, checked)]
+
+    return reward
+
+
+def flat(questions: Sequence[Question], groups: Sequence[Sequence[Rollout]]) -> tuple[list[Question], list[Rollout]]:
+    """Groups as one list, and the question of each rollout beside it."""
+    pairs = [(question, rollout) for question, group in zip(questions, groups, strict=True) for rollout in group]
+    return [question for question, _ in pairs], [rollout for _, rollout in pairs]
+
+
+def truncated_share(rollouts: Iterable[Rollout]) -> float:
+    """Share of rollouts that were cut off before they ended."""
+    ends = [rollout.finish_reason == "length" for rollout in rollouts]
+    return sum(ends) / max(len(ends), 1)
