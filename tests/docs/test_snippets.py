@@ -22,7 +22,7 @@ from tutelage.lab import driver
 from tutelage.lab.configuration import configure, fields, flatten, override
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import parse_values
-from tutelage.lm.pretraining import PretrainConfig
+from tutelage.lm.config import PretrainConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("guides/library.md", "guides/add-a-study.md", "studies/minimax.md")

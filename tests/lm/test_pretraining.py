@@ -20,7 +20,8 @@ from tutelage import lm
 from tutelage.cli import lm_models
 from tutelage.lab.errors import BadInput
 from tutelage.lm import corpus, evaluation, folders, pretraining
-from tutelage.lm.pretraining import PretrainConfig, TokenizerConfig, documents, pretrain, train_tokenizer
+from tutelage.lm.config import PretrainConfig, TokenizerConfig
+from tutelage.lm.pretraining import documents, pretrain, train_tokenizer
 from tutelage.lm.request import Completion, Request
 from tutelage.lm.training.sft import SFT
 

@@ -34,7 +34,7 @@ class EvalOptions:
 
 def pretrain(argv: list[str]) -> int:
     """Make a small model from files or a built-in generator."""
-    from tutelage.lm.pretraining import PretrainConfig
+    from tutelage.lm.config import PretrainConfig
 
     if options.wants_help(argv):
         from tutelage.cli import help

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,12 @@ from tutelage.lab import checkpoint
 from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
 from tutelage.lab.progress import Progress
-from tutelage.lab.settings import part, setting
 from tutelage.lm import folders
+from tutelage.lm.config import SIZES, PretrainConfig, SFTConfig, TokenizerConfig
 from tutelage.lm.training.batches import Example
 from tutelage.lm.training.distributed import single_threaded
-from tutelage.lm.training.sft import SFT, SFTConfig
+from tutelage.lm.training.sft import SFT
 
-SIZES: dict[str, dict[str, int]] = {
-    # Parameters without the embeddings: 0.05, 0.4, 0.8 and 2.7 million.
-    "nano": {"hidden_size": 48, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "micro": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4},
-    "mini": {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 4, "num_attention_heads": 4},
-    "small": {"hidden_size": 208, "intermediate_size": 552, "num_hidden_layers": 5, "num_attention_heads": 4},
-}
 RECORD = "tutelage.json"
 _SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 _ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -38,32 +31,6 @@ _CHAT = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-
-
-@dataclass(frozen=True)
-class TokenizerConfig:
-    """How text becomes tokens. Every kind gives back the text exactly, but for words or characters never met."""
-
-    kind: str = setting(
-        "word",
-        "bpe: bytes merged by frequency; word: words with the space before them; character.",
-        choices=("bpe", "word", "character"),
-    )
-    vocabulary: int = setting(1024, "The most tokens, special ones included.", interval="[8, 1000000]")
-    chat: bool = setting(False, "Tokens for the roles of a conversation, and a chat template.")
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """A model from nothing."""
-
-    size: str = setting("mini", "Width and depth.", choices=tuple(SIZES))
-    context: int = setting(256, "Positions; longer documents are cut into pieces.", interval="[8, inf)", unit="tokens")
-    batch_tokens: int = setting(4096, "Tokens in one update, about.", interval="[1, inf)")
-    num_epochs: float = setting(2.0, "Passes over the text.", interval="(0, inf)", unit="epochs")
-    learning_rate: float = setting(2e-3, "AdamW's step size at its peak.", interval="(0, inf)")
-    weight_decay: float = setting(0.01, "AdamW's decay of matrices.", interval="[0, inf)")
-    tokenizer: TokenizerConfig = part(TokenizerConfig)
 
 
 def train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Any:

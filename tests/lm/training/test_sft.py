@@ -14,8 +14,9 @@ from lm.tiny_architectures import VOCABULARY, tiny
 from tutelage.backends.torch_state import from_arrays, to_arrays
 from tutelage.lab import checkpoint
 from tutelage.lab.errors import BadInput
+from tutelage.lm.config import SFTConfig
 from tutelage.lm.training.batches import Example
-from tutelage.lm.training.sft import SFT, SFTConfig, decoder_layers, learning_rate_factor, sft
+from tutelage.lm.training.sft import SFT, decoder_layers, learning_rate_factor, sft
 
 
 def data(number: int = 12, seed: int = 0) -> list[Example]:

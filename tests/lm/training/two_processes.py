@@ -13,8 +13,9 @@ import torch
 from lm.tiny_architectures import tiny
 from lm.training.test_sft import data
 
+from tutelage.lm.config import SFTConfig
 from tutelage.lm.training.distributed import Processes, whole, whole_state
-from tutelage.lm.training.sft import SFT, SFTConfig
+from tutelage.lm.training.sft import SFT
 from tutelage.lm.training.shared_prefix import read_completions
 
 CONFIG = SFTConfig(num_epochs=2, batch_size=6, micro_tokens=20, learning_rate=0.01)

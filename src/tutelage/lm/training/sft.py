@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,35 +21,13 @@ import torch
 
 from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
-from tutelage.lab.settings import setting
+from tutelage.lm.config import SFTConfig
 from tutelage.lm.training.batches import Batch, Example, count_targets, micro_batches, pack, pad, truncate
 from tutelage.lm.training.distributed import Processes, whole, without_gradient
 from tutelage.lm.training.losses import cross_entropy
 from tutelage.lm.training.shared_prefix import context_of, full_attention, unwrapped
 
 State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class SFTConfig:
-    """How a model is fine-tuned. The mean of a batch is per learnt token, over the whole batch."""
-
-    num_epochs: float = setting(1.0, "Passes over the data.", interval="(0, inf)", unit="epochs")
-    batch_size: int = setting(64, "Examples in one update, over all processes.", interval="[1, inf)")
-    micro_tokens: int = setting(8192, "Most tokens, padding included, in one forward pass.", interval="[1, inf)")
-    max_length: int = setting(0, "Longest example; prompts are cut at the left. 0: the context.", interval="[0, inf)")
-    keep_first: int = setting(0, "Tokens at a cut prompt's beginning that stay (BOS).", interval="[0, inf)")
-    pack: bool = setting(False, "Several examples in one row, blind to each other.")
-    learning_rate: float = setting(5e-4, "AdamW's step size at its peak.", interval="(0, inf)")
-    schedule: str = setting("cosine", "How it falls to 0.", choices=("cosine", "linear", "constant"))
-    warmup: float = setting(0.05, "Share of the updates over which it rises.", interval="[0, 1]")
-    weight_decay: float = setting(0.0, "AdamW's decay of matrices; vectors have none.", interval="[0, inf)")
-    beta1: float = setting(0.9, "AdamW's decay of the mean gradient.", interval="[0, 1)")
-    beta2: float = setting(0.999, "AdamW's decay of the mean squared gradient.", interval="[0, 1)")
-    max_grad_norm: float = setting(1.0, "Longest gradient; 0: any.", interval="[0, inf)")
-    freeze: float = setting(
-        0.0, "Share of the lower layers that stay as they are, with embeddings and head.", interval="[0, 1)"
-    )
 
 
 class SFT:
