@@ -146,6 +146,16 @@ def each(function: Callable[[Question, str], float]) -> Reward:
     return reward
 
 
+def rule(function: Callable[[Question, str, bool], Earned]) -> Reward:
+    """A reward from a function of a question, a solution's text, and whether it came to its end."""
+
+    def reward(questions: Sequence[Question], rollouts: Sequence[Rollout]) -> list[Earned]:
+        pairs = zip(questions, rollouts, strict=True)
+        return [function(question, rollout.text, rollout.finish_reason == "stop") for question, rollout in pairs]
+
+    return reward
+
+
 def flat(questions: Sequence[Question], groups: Sequence[Sequence[Rollout]]) -> tuple[list[Question], list[Rollout]]:
     """Groups as one list, and the question of each rollout beside it."""
     pairs = [(question, rollout) for question, group in zip(questions, groups, strict=True) for rollout in group]
