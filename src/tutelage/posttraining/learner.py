@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from tutelage.lab.errors import BadInput
 from tutelage.posttraining.policy import Policy
 
 State = dict[str, Any]
@@ -43,3 +44,27 @@ class Learner(Protocol):
     def enter(self, state: Mapping[str, Any]) -> None:
         """Make `policy` what the state says; nothing to do when it is the one that the last verb gave back."""
         ...
+
+
+def restore(state: Mapping[str, Any], live: State | None, model: Any, optimizer: Any = None) -> State | None:
+    """Make a model, and its optimiser, what the state says; nothing to do when that is `live`, which they hold already.
+
+    Returns the state that they hold then. Another one is copied in, and `live` is used up: its tensors were the
+    model's own.
+
+    Raises:
+        BadInput: a state that an update used up, or one of another model.
+    """
+    if not state:
+        raise BadInput("state: was used up by an update; go on with the one that the update gave back")
+    if state is live:
+        return live
+    try:
+        model.load_state_dict(state["model"])
+        if optimizer is not None:
+            optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise BadInput(f"state: is not one of this model: {' '.join(str(error).split())}") from error
+    if live is not None:
+        live.clear()
+    return None

@@ -6,12 +6,14 @@ from there, so a round that was killed goes on at its first unfinished block, to
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from tutelage.lab.errors import BadInput
 from tutelage.lm.pools import Pool, PoolWriter, Rollout
 from tutelage.lm.sampling import Sampling, hashed
 from tutelage.posttraining.grading import read_answer, same_answer
@@ -43,7 +45,8 @@ class Rollouts:
         self.folder = None if folder is None else Path(folder)
         self.drawn = 0
         self._writer: PoolWriter | None = None
-        self._known: dict[str, Rollout] | None = None
+        self._pool: Pool | None = None
+        self._rows: dict[str, int] = {}  # by id; the rollouts themselves may be more than fit into memory
 
     def draw(
         self, policy: Policy, questions: Sequence[Question], num_samples: int, *, round: int = 0, stage: str = "train"
@@ -53,7 +56,11 @@ class Rollouts:
         Args:
             round: the number of the draw within its stage: another one gives other samples of the same questions.
             stage: what they are for; part of the rollouts' origin.
+
+        Raises:
+            BadInput: see `check`.
         """
+        self.check(num_samples)
         writer = self._open()
         found: list[list[Rollout]] = []
         for start in range(0, len(questions), BLOCK):
@@ -71,6 +78,11 @@ class Rollouts:
             found += kept
         self.drawn += len(questions) * num_samples
         return found
+
+    def check(self, num_samples: int) -> None:
+        """Raise `BadInput` for several samples at temperature 0, which would all be the same."""
+        if num_samples > 1 and self.sampling.temperature == 0:
+            raise BadInput(f"temperature = 0: {num_samples} samples of a question would all be the same; raise it")
 
     def close(self) -> None:
         """Let another process write the pool. It is opened again when something is drawn."""
@@ -117,9 +129,12 @@ class Rollouts:
         """The block from the pool; None unless the pool has all of it."""
         if writer is None or self.folder is None or not all(each in writer for group in planned for each in group):
             return None
-        if self._known is None or any(each.id not in self._known for group in planned for each in group):
-            self._known = {rollout.id: rollout for rollout in Pool(self.folder)}
-        return [[self._known[each.id] for each in group] for group in planned]
+        pool = self._pool = self._pool or Pool(self.folder)
+        if any(each.id not in self._rows for group in planned for each in group):
+            first = len(self._rows)
+            found = enumerate(pool) if not first else ((row, pool[row]) for row in range(first, len(pool)))
+            self._rows.update({rollout.id: row for row, rollout in found})
+        return [[pool[self._rows[each.id]] for each in group] for group in planned]
 
 
 def graded(question: Question, rollout: Rollout) -> Rollout:
@@ -166,3 +181,10 @@ def truncated_share(rollouts: Iterable[Rollout]) -> float:
     """Share of rollouts that were cut off before they ended."""
     ends = [rollout.finish_reason == "length" for rollout in rollouts]
     return sum(ends) / max(len(ends), 1)
+
+
+def warn_truncated(share: float, sampling: Sampling) -> None:
+    """Warn, with the rate, where more than a fifth of the rollouts were cut off: they can teach nothing."""
+    if share > 0.2:
+        cut = f"{share:.0%} of the samples were cut off before their end"
+        warnings.warn(f"max_new_tokens = {sampling.max_new_tokens}: {cut}; raise it", stacklevel=3)

@@ -184,7 +184,7 @@ def deduplicate(solutions: Sequence[Sequence[Hashable]], keys: Sequence[Hashable
             groups.setdefault(key, []).append(index)
     kept = {key: members[0] for key, members in groups.items()}
     for key, members in groups.items():
-        members = list({tuple(solutions[index]): index for index in reversed(members)}.values())[::-1]
+        members = sorted({tuple(solutions[index]): index for index in reversed(members)}.values())
         others = [solutions[index] for other, index in kept.items() if other != key]
         if len(members) > 1 and others:
             kept[key] = max(members, key=lambda index: sum(edit_distance(solutions[index], other) for other in others))

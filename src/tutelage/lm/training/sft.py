@@ -86,7 +86,7 @@ class SFT:
         The old state is used up. Figures: `loss` in nats per learnt token (before the step), `grad_norm` before
         clipping, `learning_rate`, `tokens` learnt, `truncated` share of examples.
         """
-        self._enter(state)
+        self.enter(state)
         config, processes, step = self.config, self.processes, state["step"]
         chosen = self.batch(step)
         normaliser = count_targets(chosen)
@@ -115,7 +115,7 @@ class SFT:
 
     def evaluate(self, state: State, examples: Sequence[Example] | None = None) -> dict[str, float]:
         """`loss` (nats per learnt token), `perplexity` and `tokens` over held-out examples, or the training's."""
-        self._enter(state)
+        self.enter(state)
         some = self.examples if examples is None else truncate(examples, self.max_length)[0]
         processes = self.processes
         normaliser = count_targets(some)
@@ -164,8 +164,11 @@ class SFT:
         self._live = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": step}
         return self._live
 
-    def _enter(self, state: Mapping[str, Any]) -> None:
-        """Make the model what the state says; nothing to do when it is the one that the last verb gave back."""
+    def enter(self, state: Mapping[str, Any]) -> None:
+        """Make the model what the state says; nothing to do when it is the one that the last verb gave back.
+
+        The state that the model held before is used up: its tensors are the model's own.
+        """
         if state is self._live and state:
             return
         if not state:
@@ -175,6 +178,9 @@ class SFT:
             self.optimizer.load_state_dict(state["optimizer"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise BadInput(f"state: is not one of this model: {' '.join(str(error).split())}") from error
+        if self._live is not None:
+            self._live.clear()
+        self._live = {}
 
 
 def sft(
