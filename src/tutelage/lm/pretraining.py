@@ -71,8 +71,14 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Any:
     return made
 
 
-def new_model(vocabulary: int, config: PretrainConfig, seed: int = 0) -> Any:
-    """A Llama-architecture model with random weights from the seed; input and output share their embeddings."""
+def new_model(
+    vocabulary: int, config: PretrainConfig, seed: int = 0, *, special: tuple[int | None, int, int] = (0, 1, 2)
+) -> Any:
+    """A Llama-architecture model with random weights from the seed; input and output share their embeddings.
+
+    Args:
+        special: the tokenizer's ids of pad, bos and eos.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     sizes = SIZES[config.size]
@@ -84,9 +90,9 @@ def new_model(vocabulary: int, config: PretrainConfig, seed: int = 0) -> Any:
                 max_position_embeddings=config.context,
                 num_key_value_heads=sizes["num_attention_heads"] // 2,
                 tie_word_embeddings=True,
-                pad_token_id=0,
-                bos_token_id=1,
-                eos_token_id=2,
+                pad_token_id=special[0],
+                bos_token_id=special[1],
+                eos_token_id=special[2],
                 **sizes,  # type: ignore[arg-type]
             )
         )
@@ -108,6 +114,7 @@ def pretrain(
     config: PretrainConfig | None = None,
     seed: int = 0,
     *,
+    tokenizer: Any = None,
     quiet: bool = False,
     save_every: int = 200,
 ) -> dict[str, float]:
@@ -116,18 +123,28 @@ def pretrain(
     The folder records what it was made from: asked again for the same, nothing is done; asked for something else,
     `BadInput`. An interrupted training goes on from the last checkpoint (every `save_every` updates) to the same bits.
     Raises `BadInput` for an empty corpus, and for settings outside their ranges.
+
+    Args:
+        tokenizer: one that is ready, with bos and eos tokens; `config.tokenizer` then plays no part.
     """
     config = config or PretrainConfig()
     validate(config)
     target = Path(folder)
     if not texts or not any(texts):
         raise BadInput("corpus: is empty; give at least one text")
-    identity = checkpoint.config_hash({"texts": list(texts), "config": asdict(config), "seed": seed})
+    made_from: dict[str, Any] = {"texts": list(texts), "config": asdict(config), "seed": seed}
+    if tokenizer is not None:
+        for name in ("bos", "eos"):
+            if getattr(tokenizer, f"{name}_token_id") is None:
+                raise BadInput(f"tokenizer: has no {name} token; a text must begin and end with one")
+        made_from["vocabulary"] = tokenizer.get_vocab()
+    identity = checkpoint.config_hash(made_from)
     if (done := _made_from(target)) is not None:
         if done.get("identity") != identity:
             raise BadInput(f"{folder}: holds a model made from other text or settings; choose another --out")
         return done["figures"]
-    tokenizer = train_tokenizer(texts, config.tokenizer)
+    tokenizer = train_tokenizer(texts, config.tokenizer) if tokenizer is None else tokenizer
+    special = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
     examples = documents(tokenizer, texts, config.context)
     mean = sum(map(len, examples)) / len(examples)
     settings = SFTConfig(
@@ -139,7 +156,7 @@ def pretrain(
         beta2=0.98,
     )
     with single_threaded():
-        tuning = SFT(new_model(len(tokenizer), config, seed), examples, settings, seed)
+        tuning = SFT(new_model(len(tokenizer), config, seed, special=special), examples, settings, seed)
         figures = _train(tuning, target, identity, seed, quiet=quiet, save_every=save_every)
     tuning.model.eval()
     extra = {"identity": identity, "config": asdict(config), "seed": seed, "figures": figures}

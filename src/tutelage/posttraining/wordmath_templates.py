@@ -69,8 +69,16 @@ STEPS = ("{c}: {equation}", "So for {c} we get {equation}.", "Next is {c} with {
 ANNOTATED = "{c}: << {equation} >> {value} {things}"
 NUM_TEMPLATES = len(QUESTIONS)
 
-_PIECES = re.compile(r" ?[0-9]+| ?[^\W\d_]+| ?[^\w\s]+|.", re.DOTALL)
-_DIGIT_PIECES = re.compile(r"[0-9]| (?=[0-9])| ?[^\W\d_]+| ?[^\w\s]+|.", re.DOTALL)
+_WORDS = r" ?[^\W\d_]+| ?[^\w\s]+|[\s\S]"
+
+
+def cuts(*, digits: bool = False) -> str:
+    """The regular expression whose successive matches are `pieces`, in Python and, for letters and digits of any
+    language, in `tokenizers` (the two disagree on what else is part of a word, such as superscripts)."""
+    return (r"[0-9]| (?=[0-9])|" if digits else r" ?[0-9]+|") + _WORDS
+
+
+_PIECES, _DIGIT_PIECES = re.compile(cuts()), re.compile(cuts(digits=True))
 
 
 def pieces(text: str, *, digits: bool = False) -> list[str]:
