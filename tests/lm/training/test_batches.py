@@ -73,6 +73,20 @@ def test_every_layout_has_the_loss_and_gradient_of_single_sequences(
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max() + 1e-3))
 
 
+@pytest.mark.parametrize("layout", ["right", "left", "pack"])
+def test_tokens_of_a_response_that_are_only_read_are_not_learnt(layout: str) -> None:
+    given = np.array([True, False, True])
+    examples = [
+        Example(np.array([5, 6]), np.array([7, 8, 9]), given),
+        Example(np.array([], int), np.array([7, 8, 9]), given),  # nothing predicts its first token
+        Example(np.array([5]), np.array([7, 8, 4])),
+    ]
+    cut, _ = batches.truncate(examples, 4)
+    batch = batches.pack(cut, 9) if layout == "pack" else batches.pad(cut, side=layout)  # type: ignore[arg-type]
+    assert sorted(batch.ids[batch.learnt].tolist()) == sorted([7, 9, 9, 7, 8, 4])
+    assert batch.num_targets == batches.count_targets(cut) == 6
+
+
 def test_recurrent_models_are_right_when_padded_on_the_right() -> None:
     model = tiny("mamba")
     batch = batches.pad(RAGGED, pad_id=7)
@@ -128,6 +142,7 @@ def test_an_encoded_pair_ends_with_eos_and_no_token_crosses_the_seam() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (lambda: Example(np.arange(2), np.arange(3), np.array([True])), "learnt has shape"),
         (lambda: Example(np.arange(3), np.array([])), "response is empty"),
         (lambda: batches.encode(SimpleNamespace(eos_token_id=None), "a", "b"), "no eos_token"),
         (lambda: batches.truncate(examples([(4, 9)]), 9), "example 0: .* no room for the cue"),

@@ -7,7 +7,7 @@ import torch
 from lm.tiny_architectures import VOCABULARY, tiny
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.training.shared_prefix import can_share, read_completions
+from tutelage.lm.training.shared_prefix import can_share, read_completions, read_states
 
 
 def ids(length: int, seed: int) -> list[int]:
@@ -66,6 +66,26 @@ def test_entropy_and_hidden_states_are_those_before_each_token() -> None:
         torch.testing.assert_close(reading.entropy[row, :length], -(logp.exp() * logp).sum(-1), rtol=0, atol=1e-5)
         torch.testing.assert_close(reading.hidden[row, :length], out.hidden_states[-1][0, :-1], rtol=0, atol=1e-5)
         assert not reading.entropy[~reading.mask].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [(name, shared) for name in ("llama", "gpt2", "qwen2") for shared in (True, False)] + [("mamba", False)],
+)
+def test_states_are_those_at_each_token(name: str, shared: bool) -> None:
+    model = tiny(name)
+    states, mask = read_states(model, PROMPTS, UNEVEN, shared=shared)
+    head = torch.linspace(-1, 1, states.shape[2])
+    rows = [(prompt, row) for prompt, group in zip(PROMPTS, UNEVEN) for row in group]
+    assert mask.sum(1).tolist() == [len(row) for _, row in rows]
+    wanted = torch.zeros(())
+    for place, (prompt, row) in enumerate(rows):
+        out = model(input_ids=torch.tensor([prompt + row]), output_hidden_states=True).hidden_states[-1][0]
+        torch.testing.assert_close(states[place, : len(row)], out[len(prompt) :], rtol=0, atol=1e-5)
+        wanted = wanted + (out[len(prompt) :] @ head).sum()
+    weights = list(model.base_model.parameters())
+    found, exact = (torch.autograd.grad(total, weights) for total in ((states[mask] @ head).sum(), wanted))
+    assert max(float((a - b).norm() / (b.norm() + 1e-6)) for a, b in zip(found, exact)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["mistral", "mamba"])

@@ -18,22 +18,31 @@ from tutelage.lab.errors import BadInput
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """Token ids of what is read `[p]` (may be empty) and of what is learnt `[r]`, r ≥ 1."""
+    """Token ids of what is read `[p]` (may be empty) and of what is learnt `[r]`, r ≥ 1.
+
+    `learnt` `[r]` bool leaves tokens of the response out that are only read (a tool's output, a condition).
+    """
 
     prompt: np.ndarray
     response: np.ndarray
+    learnt: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.response):
             raise BadInput("example: the response is empty, so every label would be masked")
+        if self.learnt is not None and np.shape(self.learnt) != np.shape(self.response):
+            raise BadInput(
+                f"example: learnt has shape {np.shape(self.learnt)}; must be {np.shape(self.response)}, one per token"
+            )
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.response)
 
     @property
     def num_targets(self) -> int:
-        """Learnt tokens: all of the response, save a first token that nothing precedes."""
-        return len(self.response) - (not len(self.prompt))
+        """Learnt tokens: those of the response, save a first token that nothing precedes."""
+        first = 0 if len(self.prompt) else 1
+        return len(self.response) - first if self.learnt is None else int(np.sum(self.learnt[first:]))
 
 
 def encode(tokenizer: Any, prompt: str, response: str) -> Example:
@@ -71,7 +80,7 @@ def truncate(examples: Sequence[Example], max_length: int, *, keep_first: int = 
                     f"within {max_length}; shorten it or raise max_length"
                 )
             prompt = np.concatenate([example.prompt[:first], example.prompt[first + excess :]])
-            example, cut = Example(prompt, example.response), cut + 1
+            example, cut = Example(prompt, example.response, example.learnt), cut + 1
         fitted.append(example)
     return fitted, cut / max(len(examples), 1)
 
@@ -176,6 +185,7 @@ def _batch(rows: Sequence[Sequence[Example]], width: int, pad_id: int, starts: S
             ids[row, at:seam], ids[row, seam:end] = example.prompt, example.response
             positions[row, at:end] = np.arange(end - at)
             owner[row, at:end] = number
-            learnt[row, max(seam, at + 1) : end] = True  # nothing predicts the very first token
+            learnt[row, seam:end] = True if example.learnt is None else example.learnt
+            learnt[row, at] = False  # nothing predicts the very first token
             at = end
     return Batch(*(torch.from_numpy(array) for array in (ids, positions, owner, learnt)))

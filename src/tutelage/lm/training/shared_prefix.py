@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -77,6 +77,30 @@ def read_completions(
     return Reading(logp.where(mask, 0.0), mask, spread, hidden)
 
 
+def read_states(
+    model: Any, prompts: Sequence[Ids], completions: Sequence[Sequence[Ids]], *, shared: bool | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Last hidden states `[rows, width, d]` *at* every token of `completions[i]`, with gradient, and their mask.
+
+    What a head reads that judges a text up to a token, that token included. Only the trunk is run, no logits are made.
+    States where the mask `[rows, width]` is false mean nothing. `shared` and errors as in `read_completions`.
+    """
+    _check(model, prompts, completions, 1.0)
+    rows = [completion for group in completions for completion in group]
+    owner = [place for place, group in enumerate(completions) for _ in group]
+    base, device = unwrapped(model), _device(model)
+    trunk = base.base_model
+    mask = length_mask([len(row) for row in rows], max(map(len, rows))).to(device)
+    if can_share(model) if shared is None else shared:
+        _, follow = _read_prompts(trunk, base.config, prompts, owner, device)
+        return follow(_right(rows).to(device)).last_hidden_state, mask
+    ids = _right([[*prompts[place], *row] for row, place in zip(rows, owner, strict=True)]).to(device)
+    states = trunk(input_ids=ids, use_cache=False).last_hidden_state
+    starts = torch.tensor([len(prompts[place]) for place in owner], device=device)
+    at = (starts[:, None] + torch.arange(mask.shape[1], device=device)).clamp(max=ids.shape[1] - 1)
+    return states[torch.arange(len(rows), device=device)[:, None], at], mask
+
+
 def can_share(model: Any) -> bool:
     """Whether reading prompts once is right for this model as it is now: by its cache, and by trial on two prompts."""
     base = unwrapped(model)
@@ -134,27 +158,41 @@ def _shared(
     model: Any, prompts: Sequence[Ids], rows: Sequence[Ids], owner: Sequence[int], with_hidden: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     device = _device(model)
+    keep = {"output_hidden_states": with_hidden}
+    config = unwrapped(model).config
+    first, follow = _read_prompts(model, config, prompts, owner, device, logits_to_keep=1, **keep)
+    which = torch.tensor(owner, device=device)
+    tokens = _right(rows).to(device)[:, :-1]  # the last token predicts nothing that is asked for
+    logits, hidden = first.logits[which], first.hidden_states[-1][which, -1:] if with_hidden else None
+    if tokens.shape[1]:
+        then = follow(tokens, **keep)
+        logits = torch.cat([logits, then.logits], 1)
+        hidden = None if hidden is None else torch.cat([hidden, then.hidden_states[-1]], 1)
+    return logits, hidden
+
+
+def _read_prompts(
+    call: Any, config: Any, prompts: Sequence[Ids], owner: Sequence[int], device: torch.device, **options: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """What `call` gives for the prompts, and the call that reads tokens `[rows, width]` on top of each row's prompt."""
     longest = max(map(len, prompts))
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     # Padded on the left, all prompts end in the same column and the completions follow without a gap.
     ids = _right([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]).to(device)
     real = torch.arange(longest, device=device) >= (longest - lengths)[:, None]
     positions = (torch.arange(longest, device=device) - (longest - lengths)[:, None]).clamp(min=0)
-    cache = DynamicCache(config=unwrapped(model).config)
-    keep = {"output_hidden_states": with_hidden, "past_key_values": cache, "use_cache": True}
-    first = model(input_ids=ids, attention_mask=real.long(), position_ids=positions, logits_to_keep=1, **keep)
+    cache = DynamicCache(config=config)
+    keep = {"past_key_values": cache, "use_cache": True}
+    first = call(input_ids=ids, attention_mask=real.long(), position_ids=positions, **keep, **options)
     _repeat(cache, owner, len(prompts), device)
-
     which = torch.tensor(owner, device=device)
-    tokens = _right(rows).to(device)[:, :-1]  # the last token predicts nothing that is asked for
-    logits, hidden = first.logits[which], first.hidden_states[-1][which, -1:] if with_hidden else None
-    if tokens.shape[1]:
+
+    def follow(tokens: torch.Tensor, **more: Any) -> Any:
         ahead = torch.arange(tokens.shape[1], device=device)
         seen = torch.cat([real[which], torch.ones_like(tokens, dtype=torch.bool)], 1).long()
-        then = model(input_ids=tokens, attention_mask=seen, position_ids=lengths[which, None] + ahead, **keep)
-        logits = torch.cat([logits, then.logits], 1)
-        hidden = None if hidden is None else torch.cat([hidden, then.hidden_states[-1]], 1)
-    return logits, hidden
+        return call(input_ids=tokens, attention_mask=seen, position_ids=lengths[which, None] + ahead, **keep, **more)
+
+    return first, follow
 
 
 def _repeat(cache: DynamicCache, owner: Sequence[int], num_prompts: int, device: torch.device) -> None:
