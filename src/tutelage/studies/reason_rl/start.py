@@ -155,13 +155,26 @@ def test(
     start: Start, policy: Policy, step: int, num_samples: int, folder: Path | None = None
 ) -> tuple[list[Rollout], list[list[Rollout]]]:
     """Greedy answers and a pool of samples of the test questions, from (seed, step)."""
-    chosen, longest, questions = start.config.evaluation, start.config.sampling.max_new_tokens, start.tasks.test
-    found = []
-    for name, temperature, number in (("greedy", 0.0, 1), ("test", chosen.temperature, num_samples)):
-        rollouts = Rollouts(_sampling(temperature, longest), start.seed, None if folder is None else folder / name)
-        found.append(rollouts.draw(policy, questions, number, round=step, stage=name))
-        rollouts.close()
-    return [group[0] for group in found[0]], found[1]
+    answers = greedy(start, policy, start.tasks.test, step, folder)
+    rollouts = _rollouts(start, start.config.evaluation.temperature, folder, "test")
+    pool = rollouts.draw(policy, start.tasks.test, num_samples, round=step, stage="test")
+    rollouts.close()
+    return answers, pool
+
+
+def greedy(
+    start: Start, policy: Policy, questions: Sequence[Question], step: int = 0, folder: Path | None = None
+) -> list[Rollout]:
+    """The likeliest answer to each question."""
+    rollouts = _rollouts(start, 0.0, folder, "greedy")
+    groups = rollouts.draw(policy, questions, 1, round=step, stage="greedy")
+    rollouts.close()
+    return [group[0] for group in groups]
+
+
+def _rollouts(start: Start, temperature: float, folder: Path | None, name: str) -> Rollouts:
+    sampling = _sampling(temperature, start.config.sampling.max_new_tokens)
+    return Rollouts(sampling, start.seed, None if folder is None else folder / name)
 
 
 def powers(number: int) -> list[int]:
