@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ class Rollouts:
         for start in range(0, len(questions), size):
             block, before = questions[start : start + size], begun[start : start + size]
             planned = [
-                [self._planned(policy, question, round, stage, place, prefix) for place in range(num_samples)]
+                self._planned(policy, question, num_samples, round, stage, prefix)
                 for question, prefix in zip(block, before, strict=True)
             ]
             kept = self._read(writer, planned)
@@ -97,15 +98,15 @@ class Rollouts:
         return self._writer
 
     def _planned(
-        self, policy: Policy, question: Question, round: int, stage: str, place: int, prefix: Sequence[int]
-    ) -> Rollout:
-        seed = int(hashed(self.seed, *stage.encode(), round, int(question.id, 16), place, *prefix)[0])
+        self, policy: Policy, question: Question, number: int, round: int, stage: str, prefix: Sequence[int]
+    ) -> list[Rollout]:
+        begun = np.asarray(prefix, np.int64)
+        keys = [int.from_bytes(blake2b(begun.tobytes(), digest_size=8).digest())] if len(begun) else []
+        seeds = hashed(self.seed, *stage.encode(), round, int(question.id, 16), np.arange(number), *keys)
         none = np.zeros(1, np.int64)
-        prompt = policy.prompt(question)
-        prompt = np.concatenate([prompt, np.asarray(prefix, np.int64)]) if len(prefix) else prompt
-        return Rollout(
-            question.id, prompt, none, none.astype(np.float32), policy=stage, round=round, sample_index=place, seed=seed
-        )
+        prompt = np.concatenate([policy.prompt(question), begun])
+        plan = Rollout(question.id, prompt, none, none.astype(np.float32), policy=stage, round=round)
+        return [replace(plan, sample_index=place, seed=seed) for place, seed in enumerate(seeds.tolist())]
 
     def _sampled(
         self,
