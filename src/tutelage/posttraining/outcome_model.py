@@ -9,8 +9,7 @@
 It is trained on samples of the start policy, not of the policy that it later judges, and judges best on questions that
 it was not trained on (`check_unseen`): most samples are easy, so accuracy flatters it; look at the AUC per question.
 
-References: Cobbe et al. (2021), Training Verifiers to Solve Math Word Problems, arXiv 2110.14168. Havrilla et al. (2024),
-GLoRe: When, Where, and How to Improve LLM Reasoning via Global and Local Refinements, arXiv 2402.10963.
+References: Cobbe et al. (2021), Training Verifiers to Solve Math Word Problems, arXiv 2110.14168.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -70,12 +68,11 @@ class OutcomeModel:
 
     @classmethod
     def of(cls, start: Policy, config: OutcomeModelConfig | None = None) -> OutcomeModel:
-        """Untrained, from a copy of a policy's model (an adapter is worked into the copy); it says 0.5 of everything."""
+        """Untrained, from a copy of a policy's model, an adapter worked into it; it says 0.5 of everything."""
         model = copy.deepcopy(start.model)
         model = merge(model) if hasattr(model, "peft_config") else model
         model.requires_grad_(True)
-        width = model.get_input_embeddings().weight.shape[1]
-        width = getattr(model.config.get_text_config(), "hidden_size", width)
+        width = model.get_output_embeddings().weight.shape[1]
         head = torch.nn.Linear(width, 1, device=model.device)
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
@@ -110,19 +107,24 @@ class OutcomeModel:
         """
         for batch in batches(prompts, rows, self.config.micro_tokens):
             heads = [prompts[group[0]].tolist() for group in batch]
-            states, _ = read_states(self.policy.model, heads, [[rows[row].tolist() for row in group] for group in batch])
+            states, _ = read_states(
+                self.policy.model, heads, [[rows[row].tolist() for row in group] for group in batch]
+            )
             yield [row for group in batch for row in group], self.head(states.to(self.head.weight.dtype))[..., 0]
 
     def token_scores(self, questions: Sequence[Question], rollouts: Sequence[Rollout]) -> list[np.ndarray]:
         """For each rollout `[T]` the prediction at every token of it (control tokens passed over), in [0, 1]."""
         prompts, rows = self.inputs(questions, rollouts)
-        found: list[np.ndarray] = [np.zeros(0)] * len(rows)
+        keys = [(prompt.tobytes(), row.tobytes()) for prompt, row in zip(prompts, rows, strict=True)]
+        first = {key: place for place, key in reversed(list(enumerate(keys)))}  # equal ones are read once
+        read = sorted(first.values())
+        found: dict[int, np.ndarray] = {}
         self.policy.model.eval()
         with without_gradient(self.policy.model):
-            for places, logits in self.logits(prompts, rows):
+            for places, logits in self.logits([prompts[place] for place in read], [rows[place] for place in read]):
                 for place, row in zip(places, logits.sigmoid().double().cpu().numpy(), strict=True):
-                    found[place] = row[: len(rows[place])]
-        return found
+                    found[read[place]] = row[: len(rows[read[place]])]
+        return [found[first[key]] for key in keys]
 
     def scores(self, questions: Sequence[Question], rollouts: Sequence[Rollout]) -> np.ndarray:
         """`[n]` predictions at the last token of each rollout of the question beside it."""
@@ -134,8 +136,10 @@ class OutcomeModel:
         """For each rollout the predictions at the tokens where its text has so many characters (`rewards.place`)."""
         found = self.token_scores(questions, rollouts)
         _, rows = self.inputs(questions, rollouts)
+        written = {row.tobytes(): row for row in rows}
+        offsets = {key: spans(self.policy.tokenizer, row) for key, row in written.items()}
         return [
-            values[tokens_at(spans(self.policy.tokenizer, row), places)]
+            values[tokens_at(offsets[row.tobytes()], places)]
             for values, row, places in zip(found, rows, ends, strict=True)
         ]
 

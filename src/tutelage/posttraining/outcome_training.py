@@ -33,8 +33,10 @@ class OutcomeModelConfig:
     num_samples: int = setting(32, "Solutions of each question that are used; more are left.", interval="[1, inf)")
     held_out: float = setting(0.1, "Share of the questions kept for its figures.", interval="[0, 1)")
     tokens: str = setting(
-        "step_ends", "Where it learns to predict: at the ends of steps and of the solution, or at every token.",
-        choices=("step_ends", "every"), source="Cobbe et al. (2021): every token",
+        "step_ends",
+        "Where it learns to predict: at the ends of steps and of the solution, or at every token.",
+        choices=("step_ends", "every"),
+        source="Cobbe et al. (2021): every token",
     )
     balance: bool = setting(True, "Weigh right and wrong equally within each question; those with one kind drop out.")
     deduplicate: bool = setting(True, "Use solutions of a question with the same tokens once.")
@@ -50,7 +52,7 @@ class OutcomeModelConfig:
 
 
 class Item(NamedTuple):
-    """One solution to learn from: tokens `[m]` of it at which something is predicted, `labels` in [0, 1], `weights`."""
+    """One solution to learn from: tokens `[m]` of it at which something is predicted, `labels` 0 or 1, `weights`."""
 
     question: Question
     rollout: Rollout
@@ -68,7 +70,7 @@ class OutcomeTraining:
     Args:
         model: an `OutcomeModel`, see there; it is changed.
         groups: graded rollouts of each question. Truncated ones count as wrong.
-        labels: for each rollout the labels `[L]` of its `prefixes`, in [0, 1] (`continuation_labels`), in place of
+        labels: for each rollout the labels `[L]` of its `prefixes`, 0 or 1 (`continuation_labels`), in place of
             whether it is correct.
 
     Attributes:
@@ -100,13 +102,15 @@ class OutcomeTraining:
             kept = _distinct(groups[place], chosen) if self.config.deduplicate else list(chosen)
             rows, duplicates = rows + len(chosen), duplicates + len(chosen) - len(kept)
             positives += sum(correct(groups[place][number]) for number in chosen)
-            items = [self._item(place, number, labels) for number in kept]
+            items = self._items(place, kept, labels)
             items = balanced(items) if self.config.balance else items
             if items:
                 self.items.append(items)
         if not self.items:
             advice = "no question has both right and wrong ones; draw more, or set balance = False"
-            raise BadInput(f"solutions: nothing to learn from {rows}: {advice if self.config.balance else 'none given'}")
+            raise BadInput(
+                f"solutions: nothing to learn from {rows}: {advice if self.config.balance else 'none given'}"
+            )
         model.seen = model.seen | {items[0].question.id for items in self.items}
         self.about = {"positives": positives / rows, "duplicates": duplicates / rows}
         self.about |= {"questions": float(len(self.items)), "examples": float(sum(map(len, self.items)))}
@@ -178,29 +182,39 @@ class OutcomeTraining:
         pairs = zip(np.split(scores, cuts), np.split(right, cuts), strict=True)
         aucs = np.concatenate([question_auc(ours[None], truth[None]) for ours, truth in pairs if len(ours)])
         figures = {"held_out_questions": float(len(self.held_out)), "held_out_loss": float(-np.log(said).mean())}
-        figures |= {"accuracy": float(((scores > 0.5) == right).mean()), "majority": max(right.mean(), 1 - right.mean())}
+        figures |= {
+            "accuracy": float(((scores > 0.5) == right).mean()),
+            "majority": max(right.mean(), 1 - right.mean()),
+        }
         return figures | ({} if np.isnan(aucs).all() else {"auc": float(np.nanmean(aucs))})
 
     def batch(self, step: int) -> list[Item]:
         """The solutions of an update: some of each of several questions, in an order of the seed and the step alone."""
         number, size = len(self._chunks), self.config.group_size
         chosen: list[Item] = []
-        for place in range(step * self._per_update, (step + 1) * self._per_update):
+        places = range(step * self._per_update, (step + 1) * self._per_update)
+        epochs = {place // number for place in places}
+        orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(number) for epoch in epochs}
+        for place in places:
             epoch = place // number
-            row, part = self._chunks[np.random.default_rng([self.seed, epoch]).permutation(number)[place % number]]
+            row, part = self._chunks[orders[epoch][place % number]]
             order = np.random.default_rng([self.seed, epoch, row]).permutation(len(self.items[row]))
             chosen += [self.items[row][index] for index in order[part * size : (part + 1) * size]]
         return chosen
 
-    def _item(self, place: int, number: int, labels: Sequence[Sequence[ArrayLike]] | None) -> Item:
-        question, rollout = self.questions[place], self.groups[place][number]
-        _, [row] = self.model.inputs([question], [rollout])
-        if self.config.tokens == "every":
-            tokens = np.arange(len(row))
-        else:
-            tokens = tokens_at(spans(self.model.policy.tokenizer, row), prefixes(rollout.text))
-        given = np.full(len(tokens), float(correct(rollout))) if labels is None else np.asarray(labels[place][number])
-        return Item(question, rollout, tokens, given.astype(float), np.full(len(tokens), 1 / len(tokens)))
+    def _items(self, place: int, kept: Sequence[int], labels: Sequence[Sequence[ArrayLike]] | None) -> list[Item]:
+        question, found = self.questions[place], []
+        rollouts = [self.groups[place][number] for number in kept]
+        _, rows = self.model.inputs([question] * len(kept), rollouts)
+        for number, rollout, row in zip(kept, rollouts, rows, strict=True):
+            if self.config.tokens == "every":
+                tokens = np.arange(len(row))
+            else:
+                tokens = tokens_at(spans(self.model.policy.tokenizer, row), prefixes(rollout.text))
+            given = float(correct(rollout)) if labels is None else np.asarray(labels[place][number], float)
+            shares = np.full(len(tokens), 1 / len(tokens))
+            found.append(Item(question, rollout, tokens, np.broadcast_to(given, tokens.shape), shares))
+        return found
 
     def _state(self, step: int) -> State:
         model, head = self.model.policy.model.state_dict(), self.model.head.state_dict()
@@ -283,7 +297,6 @@ def _check(
     for place, (row, group) in enumerate(zip(labels, groups, strict=True)):
         for number, (each, rollout) in enumerate(zip(row, group, strict=True)):
             values, count = np.asarray(each, float), len(prefixes(rollout.text))
-            if values.shape != (count,) or not ((values >= 0) & (values <= 1)).all():
-                raise BadInput(
-                    f"labels: question {place}, rollout {number}: must be {count} numbers in [0, 1], one for each prefix"
-                )
+            if values.shape != (count,) or not np.isin(values, (0, 1)).all():
+                where = f"labels: question {place}, rollout {number}"
+                raise BadInput(f"{where}: must be {count} numbers 0 or 1, one for each prefix")
