@@ -36,7 +36,7 @@ def save(model: Any, tokenizer: Any, folder: str | Path, *, extra: dict[str, Any
     """Write model and tokenizer, all or nothing: a temporary folder, then one rename.
 
     Args:
-        extra: JSON files to lay beside the model, by name.
+        extra: files to lay beside the model, by name: bytes as they are, anything else as JSON.
 
     A model that is there already is replaced. Raises `BadInput` if the folder holds anything else.
     """
@@ -52,7 +52,7 @@ def save(model: Any, tokenizer: Any, folder: str | Path, *, extra: dict[str, Any
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         for name, value in (extra or {}).items():
-            atomic.write_json(partial / name, value)
+            (atomic.write_bytes if isinstance(value, bytes) else atomic.write_json)(partial / name, value)
         for file in partial.iterdir():
             with file.open("rb") as written:
                 os.fsync(written.fileno())

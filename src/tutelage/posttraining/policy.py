@@ -63,10 +63,21 @@ class Policy:
         return decode(self.tokenizer, [int(token) for token in tokens])
 
     def sample(
-        self, questions: Sequence[Question], num_samples: int, sampling: Sampling, seed: int | np.ndarray = 0
+        self,
+        questions: Sequence[Question],
+        num_samples: int,
+        sampling: Sampling,
+        seed: int | np.ndarray = 0,
+        prefixes: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Sample]]:
-        """`[questions][num_samples]` continuations; see `tutelage.lm.decoding.sample`. The model is left as it was."""
+        """`[questions][num_samples]` continuations; see `tutelage.lm.decoding.sample`. The model is left as it was.
+
+        Args:
+            prefixes: for each question the tokens that its solutions begin with, not part of what is given back.
+        """
         prompts = [self.prompt(question).tolist() for question in questions]
+        if prefixes is not None:
+            prompts = [[*prompt, *prefix] for prompt, prefix in zip(prompts, prefixes, strict=True)]
         return sample(self.model, prompts, num_samples=num_samples, sampling=sampling, seed=seed, allowed=self.allowed)
 
 

@@ -110,14 +110,25 @@ def place(earned: Earned, offsets: ArrayLike, mask: ArrayLike | None = None) -> 
     tokens = np.flatnonzero(real)
     if earned and not len(tokens):
         raise BadInput("mask: no real token to place a reward on")
-    written = tokens[spans[tokens, 1] > spans[tokens, 0]]
-    total = int(spans[written, 1].max(initial=0))
     rewards = np.zeros(len(spans))
     check_rewards([amount for _, amount in earned], len(earned))
-    for end, amount in earned:
-        before = written[spans[written, 0] < end]
-        rewards[tokens[-1] if end >= total or not len(before) else before[-1]] += amount
+    if earned:
+        ends, amounts = zip(*earned)
+        np.add.at(rewards, tokens[tokens_at(spans[tokens], ends)], amounts)
     return rewards
+
+
+def tokens_at(offsets: np.ndarray, ends: Sequence[int]) -> np.ndarray:
+    """For each end (characters of the text) the token that stands for the text up to there: `place`'s rule.
+
+    Args:
+        offsets: `[T, 2]` of a completion's tokens, T ≥ 1.
+    """
+    written = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
+    total = int(offsets[written, 1].max(initial=0))
+    before = np.searchsorted(offsets[written, 0], ends) - 1
+    last = (np.asarray(ends) >= total) | (before < 0)
+    return np.where(last, len(offsets) - 1, written[before] if len(written) else 0)
 
 
 def check_rewards(rewards: ArrayLike, count: int) -> np.ndarray:

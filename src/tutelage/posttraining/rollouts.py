@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ Reward = Callable[[Sequence[Question], Sequence[Rollout]], Sequence[Earned]]
 
 BLOCK = 32
 """Questions that are drawn, and written, together."""
+ROWS = 1024
+"""Rows that are drawn, and written, together where solutions are gone on with: few of each prefix, but of many."""
 
 
 class Rollouts:
@@ -49,13 +52,22 @@ class Rollouts:
         self._rows: dict[str, int] = {}  # by id; the rollouts themselves may be more than fit into memory
 
     def draw(
-        self, policy: Policy, questions: Sequence[Question], num_samples: int, *, round: int = 0, stage: str = "train"
+        self,
+        policy: Policy,
+        questions: Sequence[Question],
+        num_samples: int,
+        *,
+        round: int = 0,
+        stage: str = "train",
+        prefixes: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Rollout]]:
         """`[questions][num_samples]` rollouts of the policy, each graded: `.answer`, `.scores["correct"]` 0 or 1.
 
         Args:
             round: the number of the draw within its stage: another one gives other samples of the same questions.
             stage: what they are for; part of the rollouts' origin.
+            prefixes: for each question the tokens its solutions begin with. They are part of the rollouts' prompt and
+                of what is graded, not of `completion` and `text`.
 
         Raises:
             BadInput: see `check`.
@@ -63,15 +75,17 @@ class Rollouts:
         self.check(num_samples)
         writer = self._open()
         found: list[list[Rollout]] = []
-        for start in range(0, len(questions), BLOCK):
-            block = questions[start : start + BLOCK]
+        size = BLOCK if prefixes is None else max(BLOCK, ROWS // num_samples)
+        begun = [()] * len(questions) if prefixes is None else prefixes
+        for start in range(0, len(questions), size):
+            block, before = questions[start : start + size], begun[start : start + size]
             planned = [
-                [self._planned(policy, question, round, stage, place) for place in range(num_samples)]
-                for question in block
+                self._planned(policy, question, num_samples, round, stage, prefix)
+                for question, prefix in zip(block, before, strict=True)
             ]
             kept = self._read(writer, planned)
             if kept is None:
-                kept = self._sampled(policy, block, planned)
+                kept = self._sampled(policy, block, planned, before)
                 if writer is not None:
                     writer.append(rollout for group in kept for rollout in group)
                     writer.sync()
@@ -95,19 +109,27 @@ class Rollouts:
             self._writer = PoolWriter(self.folder)
         return self._writer
 
-    def _planned(self, policy: Policy, question: Question, round: int, stage: str, place: int) -> Rollout:
-        seed = int(hashed(self.seed, *stage.encode(), round, int(question.id, 16), place)[0])
+    def _planned(
+        self, policy: Policy, question: Question, number: int, round: int, stage: str, prefix: Sequence[int]
+    ) -> list[Rollout]:
+        begun = np.asarray(prefix, np.int64)
+        keys = [int.from_bytes(blake2b(begun.tobytes(), digest_size=8).digest())] if len(begun) else []
+        seeds = hashed(self.seed, *stage.encode(), round, int(question.id, 16), np.arange(number), *keys)
         none = np.zeros(1, np.int64)
-        prompt = policy.prompt(question)
-        return Rollout(
-            question.id, prompt, none, none.astype(np.float32), policy=stage, round=round, sample_index=place, seed=seed
-        )
+        prompt = np.concatenate([policy.prompt(question), begun])
+        plan = Rollout(question.id, prompt, none, none.astype(np.float32), policy=stage, round=round)
+        return [replace(plan, sample_index=place, seed=seed) for place, seed in enumerate(seeds.tolist())]
 
     def _sampled(
-        self, policy: Policy, questions: Sequence[Question], planned: list[list[Rollout]]
+        self,
+        policy: Policy,
+        questions: Sequence[Question],
+        planned: list[list[Rollout]],
+        prefixes: Sequence[Sequence[int]],
     ) -> list[list[Rollout]]:
         seeds = np.array([[rollout.seed for rollout in group] for group in planned], np.uint64)
-        samples = policy.sample(questions, seeds.shape[1], self.sampling, seeds)
+        begun = {"prefixes": prefixes} if any(map(len, prefixes)) else {}
+        samples = policy.sample(questions, seeds.shape[1], self.sampling, seeds, **begun)
         return [
             [
                 graded(
@@ -119,10 +141,11 @@ class Rollouts:
                         text=policy.text(each.tokens),
                         finish_reason=each.finish,
                     ),
+                    policy.text([*prefix, *each.tokens]) if len(prefix) else None,
                 )
                 for rollout, each in zip(group, row, strict=True)
             ]
-            for question, group, row in zip(questions, planned, samples, strict=True)
+            for question, group, row, prefix in zip(questions, planned, samples, prefixes, strict=True)
         ]
 
     def _read(self, writer: PoolWriter | None, planned: list[list[Rollout]]) -> list[list[Rollout]] | None:
@@ -137,9 +160,13 @@ class Rollouts:
         return [[pool[self._rows[each.id]] for each in group] for group in planned]
 
 
-def graded(question: Question, rollout: Rollout) -> Rollout:
-    """The rollout with its parsed answer and `scores["correct"]`; a truncated one is not right, whatever it says."""
-    answer = read_answer(rollout.text) if rollout.finish_reason == "stop" else None
+def graded(question: Question, rollout: Rollout, whole: str | None = None) -> Rollout:
+    """The rollout with its parsed answer and `scores["correct"]`; a truncated one is not right, whatever it says.
+
+    Args:
+        whole: the text that is graded where the rollout holds only the rest of it.
+    """
+    answer = read_answer(rollout.text if whole is None else whole) if rollout.finish_reason == "stop" else None
     right = answer is not None and same_answer(answer, question.answer)
     text = None if answer is None else str(answer.value)
     return replace(rollout, answer=text, scores={**rollout.scores, "correct": float(right)})
