@@ -69,3 +69,47 @@ ARMS = {
     "ei_k48": _arm("Expert Iteration with 48 samples a question.", {**EI, "iteration.num_samples": 48}, "ablation"),
     "ei_small": _arm("Expert Iteration on a base of half the size.", {**EI, "base.pretrain.size": "micro"}, "ablation"),
 }
+
+TASK_QUICK = {
+    "task.num_train": 1200,
+    "task.num_test": 200,
+    "task.num_demonstrations": 100,
+    "task.difficulty.max_steps": 2,
+    "task.difficulty.max_given": 12,
+    "task.difficulty.max_value": 40,
+    "task.difficulty.max_factor": 4,
+    "task.difficulty.templates": 1,
+    "base.pretrain.size": "micro",
+    "base.pretrain.num_epochs": 2.0,
+    "base.corpus.documents": 12_000,
+    "base.corpus.fact_sheets": 2000,
+    "base.corpus.noise": 0.15,
+    "base.corpus.wrong_plan": 0.2,
+}
+"""The quick preset's task and base: tuned so that the base is strong in skills and weak in policy."""
+FIT_QUICK = {"num_epochs": 2.0, "batch_size": 32, "learning_rate": 5e-4, "warmup": 0.1}
+QUICK = {
+    **TASK_QUICK,
+    **{f"demonstration.{name}": value for name, value in {**FIT_QUICK, "num_epochs": 4.0}.items()},
+    **{f"supervised.{name}": value for name, value in {**FIT_QUICK, "num_epochs": 24.0, "schedule": "constant"}.items()},
+    **{f"iteration.sft.{name}": value for name, value in FIT_QUICK.items()},
+    **{f"conditioned.sft.{name}": value for name, value in FIT_QUICK.items()},
+    "sampling.max_new_tokens": 48,
+    "iteration.deduplicate": "equation",
+    "conditioned.num_samples": 8,
+    "preference.num_samples": 8,
+    "preference.learning_rate": 1e-4,
+    "outcome.num_samples": 8,
+    "evaluation.num_samples": 32,
+    "evaluation.interim_samples": 16,
+    "schedule.log_every": 1,
+}
+UPDATES_QUICK = {"expert_iteration": 3, "online": 16, "return_conditioned": 1, "preferences": 2, "none": 1, "sft": 24}
+EVALUATIONS_QUICK = {"online": 4, "sft": 4}
+
+
+def _quick(config: Config) -> Config:
+    changed = dict(QUICK)
+    samples = config.iteration.num_samples
+    changed["iteration.num_samples"] = min(samples, 8) if samples in (96, 4) else samples // 4 * 2
+    return _scheduled(config, override(config, changed), UPDATES_QUICK, EVALUATIONS_QUICK)

@@ -1,0 +1,184 @@
+"""The composition of the study: its map, arms, presets, refusals, every arm run, and that every field is read."""
+
+import dataclasses
+import importlib
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studies.tiny_reason_rl import TINY, study as tiny_study, tiny
+
+from tutelage.lab import driver
+from tutelage.lab.configuration import fields, override, validate
+from tutelage.lab.errors import BadInput
+from tutelage.lab.study import RunResult
+from tutelage.lm.pools import Pool
+from tutelage.measures.claims import judge_all
+from tutelage.studies import load
+
+study = load("reason_rl")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory) -> Iterator[Path]:
+    """A cache of this file's own: the base is made here, once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("TUTELAGE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.mark.parametrize("place", study.map.values(), ids=study.map.keys())
+def test_every_symbol_of_the_map_exists(place):
+    module, _, name = place.partition(":")
+    assert getattr(importlib.import_module(module), name).__doc__
+
+
+@pytest.mark.parametrize("preset", study.presets)
+@pytest.mark.parametrize("arm", study.arms)
+def test_every_arm_at_every_scale_is_a_legal_configuration(arm, preset):
+    config = study.presets[preset].configure(study.arms[arm].configure(study.config()))
+    validate(config)
+    assert study.check(config) == []
+    driver.chunk_size(config.schedule)
+
+
+def test_published_settings_are_those_of_the_paper():
+    paper = {name: study.presets["paper"].configure(arm.configure(study.config())) for name, arm in study.arms.items()}
+    assert paper["ei"].iteration.num_samples == 96
+    assert paper["ei"].iteration.cumulative and paper["ei"].iteration.refit == "base"
+    assert paper["ei"].schedule.num_updates == 5
+    ppo = paper["ppo"].online
+    assert (ppo.kl, ppo.trace, ppo.clip, ppo.value_clip, ppo.num_epochs, ppo.discount) == (0.05, 0.95, 0.2, 0.2, 4, 1.0)
+    assert {config.evaluation.num_samples for config in paper.values()} == {96}
+    assert paper["ppo"].reward.kind == "sparse"
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes", "message"),
+    [
+        ("ei", {"task.source": "gsm8k"}, "base.name is empty and task.source = 'gsm8k'"),
+        ("ei", {"base.template": "no place"}, "base.template = 'no place': must have {question} in it"),
+        ("ei", {"task.num_demonstrations": 0}, "num_demonstrations = 0"),
+        ("base", {"base.few_shot": 7}, "base.few_shot = 7: must be at most task.num_demonstrations = 6"),
+        ("sft", {"schedule.num_updates": 4}, "schedule.num_updates = 4: an update is an epoch"),
+        ("ppo", {"online.num_questions": 13}, "online.num_questions = 13: must be at most task.num_train = 12"),
+        ("ei", {"evaluation.interim_samples": 8}, "evaluation.interim_samples = 8"),
+        ("ei", {"evaluation.num_samples": 1}, "num_samples = 1: must be in [2, inf)"),
+        ("grpo", {"online.num_samples": 1}, "online.num_samples = 1"),
+        ("ei", {"algorithm": "expert"}, "algorithm = 'expert': must be one of"),
+        ("ppo", {"reward.kind": "spares"}, "sparse"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(arm, changes, message):
+    with pytest.raises(BadInput) as caught:
+        config = override(tiny(arm), changes)
+        validate(config)
+        study.check(config)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def run(arm, folder, **changes):
+    return driver.run(tiny_study, arm, "tiny", tiny(arm, **changes), [0], folder, quiet=True)[0]
+
+
+@pytest.mark.parametrize("arm", study.arms)
+def test_every_arm_runs_and_its_figures_are_sound(arm, tmp_path):
+    result = run(arm, tmp_path / "run")
+    figures = result.figures
+    assert all(math.isfinite(value) for value in figures.values())
+    for name in ("maj@1", "pass@1", "pass@4", "maj@4", "rerank@4", "weighted@4", "outcome_model_auc"):
+        assert 0 <= figures[name] <= 1, name
+    assert figures["pass@1"] == pytest.approx(figures["correct"])
+    assert figures["pass@4"] >= max(figures["maj@4"], figures["rerank@4"], figures["pass@1"]) - 1e-12
+    assert figures["gain_maj@1"] == pytest.approx(figures["maj@1"] - figures["start_maj@1"])
+    drawn = [*Pool(tmp_path / "run" / "rollouts" / "train")] if figures["rollouts"] else []
+    assert len(drawn) == figures["rollouts"]  # all samples are on the disk
+    assert len(Pool(tmp_path / "run" / "rollouts" / "test")) > 0
+    assert [*(tmp_path / "run" / "figures").iterdir()]
+
+
+def test_the_start_is_shared_by_arms_and_made_once(tmp_path, cache):
+    run("ei", tmp_path / "one")
+    made = {path: path.stat().st_mtime_ns for path in (cache / "reason_rl").rglob("made.json")}
+    run("ppo", tmp_path / "two")
+    run("ei", tmp_path / "three")
+    again = {path: path.stat().st_mtime_ns for path in (cache / "reason_rl").rglob("made.json")}
+    assert again == made
+
+
+def test_evaluating_more_often_changes_nothing(tmp_path):
+    often, seldom = run("ppo", tmp_path / "often"), run("ppo", tmp_path / "seldom", schedule__evaluate_every=0)
+    assert often.figures == seldom.figures
+
+
+def test_an_untrained_start_gains_nothing(tmp_path):
+    figures = run("base", tmp_path / "run").figures
+    assert all(value == 0 for name, value in figures.items() if name.startswith("gain_"))
+
+
+CONFIGURATIONS = [type(part) for part in (study.config(),)]
+
+
+def parts(config):
+    """A configuration and all its nested parts."""
+    yield config
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from parts(value)
+
+
+GENERIC = ("dataclasses", "tutelage.lab.", "studies.", "test_")
+"""Who reads every field whatever it means: copying, checking, recording."""
+UNREAD_HERE = {"schedule.best_figure"}
+
+
+def test_every_field_is_read_by_something(tmp_path, monkeypatch):
+    """By the methods themselves: reads by what copies, checks and records configurations do not count."""
+    read: set[tuple[type, str]] = set()
+
+    def watching(kind):
+        plain = kind.__getattribute__
+
+        def look(self, name):
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if not name.startswith("_") and not caller.startswith(GENERIC):
+                read.add((kind, name))
+            return plain(self, name)
+
+        monkeypatch.setattr(kind, "__getattribute__", look)
+
+    kinds = {type(part) for part in parts(study.config())}
+    for kind in kinds:
+        watching(kind)
+    arms = ("ei", "ei_orm", "ppo", "grpo", "rcrl", "rcrl_step", "dpo", "sft", "ppo_dense", "ppo_sorm_dense", "base")
+    for arm in arms:
+        run(arm, tmp_path / arm)
+    monkeypatch.undo()
+    every = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
+    schedule = {(kind, name) for kind, name in every if kind.__name__ == "Schedule"}  # the driver's; its tests see to it
+    assert every - read - schedule == set()
+
+
+def test_claims_are_undecided_without_runs():
+    assert {judgement.verdict for _, judgement in judge_all(study.claims, [])} == {"undecided"}
+
+
+def test_every_claim_names_arms_and_figures_that_exist():
+    """A misspelt figure would leave a claim undecided for ever."""
+    names = ("maj@1", "pass@32", "maj@32", "rerank@32", "gain_maj@1", "gain_pass@32", "outcome_model_auc")
+    figures = dict.fromkeys(names, 0.5)
+    steps, values = np.arange(9), np.linspace(1, 0, 9)
+    series = {("evaluation", name): (steps, values) for name in ("maj@1", "pass@16", "unique_equation")}
+    results = [RunResult(arm, seed, figures, series) for arm in study.arms for seed in range(5)]
+    for claim, judgement in judge_all(study.claims, results):
+        assert np.isfinite(judgement.estimate), (claim.name, judgement.reason)
+
+
+def test_the_tiny_preset_has_only_fields_that_exist():
+    assert set(TINY) <= set(fields(study.config))
