@@ -63,6 +63,10 @@ def test_where_the_cache_is(tmp_path: Path, unset: None, monkeypatch: pytest.Mon
     default = enable_compilation_cache()
     assert default is not None
     assert default.parent == tmp_path / ".cache" / "tutelage"
+    assert default.name.startswith("xla-")
+    monkeypatch.setenv("TUTELAGE_CACHE", str(tmp_path / "elsewhere"))
+    jax.config.update("jax_compilation_cache_dir", None)
+    assert enable_compilation_cache() == tmp_path / "elsewhere" / default.name
     assert enable_compilation_cache(tmp_path / "mine") == tmp_path / "mine"
     assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "mine")
     assert enable_compilation_cache() == tmp_path / "mine"  # what JAX was told is left alone
@@ -77,7 +81,7 @@ def test_off_and_impossible_places_change_nothing(tmp_path: Path, unset: None, m
 
 
 def test_other_processors_have_other_folders(monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = jax_cache._default_folder()
-    assert mine == jax_cache._default_folder()
+    mine = jax_cache._kind()
+    assert mine == jax_cache._kind()
     monkeypatch.setattr(jax_cache.platform, "machine", lambda: "another")
-    assert mine != jax_cache._default_folder()
+    assert mine != jax_cache._kind()

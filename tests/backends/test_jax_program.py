@@ -13,9 +13,10 @@ import pytest
 from backends.toy_jax_study import study
 from killing import assert_same_run, command, run_to_end, run_with_kills
 
-from tutelage.backends.jax_program import EVALUATION, JaxProgram, Last, Max, Sometimes, Sum, jax_program
+from tutelage.backends.jax_program import EVALUATION, JaxProgram, jax_program
 from tutelage.lab import configuration, driver
 from tutelage.lab.errors import BadInput
+from tutelage.lab.program import Last, Max, Sometimes, Sum
 from tutelage.lab.record import RunFolder
 
 SCHEDULE = {

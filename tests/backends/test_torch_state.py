@@ -91,3 +91,12 @@ def test_foreign_arrays_are_refused(outline: bytes | None) -> None:
         arrays["outline.json"] = np.frombuffer(outline, np.uint8)
     with pytest.raises(BadInput, match="not a PyTorch state"):
         from_arrays(arrays)
+
+
+def test_arrays_that_are_missing_or_too_many_are_named() -> None:
+    arrays = to_arrays({"model": {"weight": torch.ones(2)}, "step": 3})
+    with pytest.raises(BadInput, match="array 'model/bias' is no part of it"):
+        from_arrays(arrays | {"model/bias": np.zeros(1)})
+    del arrays["model/weight"]
+    with pytest.raises(BadInput, match="array 'model/weight' is missing"):
+        from_arrays(arrays)

@@ -30,7 +30,8 @@ def build(config: FitConfig, seeds: Sequence[int]) -> Program:
     import jax.numpy as jnp
     import optax
 
-    from tutelage.backends.jax_program import Last, Sometimes, jax_program
+    from tutelage.backends.jax_program import jax_program
+    from tutelage.lab.program import Last, Sometimes
 
     optimizer = optax.adam(1e-2)
 

@@ -14,8 +14,8 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from studies.tiny_minimax import tiny
 
-from tutelage.backends.jax_program import Last, Sometimes
 from tutelage.curricula.sharding import combined
+from tutelage.lab.program import Last, Sometimes
 from tutelage.rl.config import PPOConfig
 from tutelage.rl.ppo import ppo
 from tutelage.rl.returns import gae

@@ -183,6 +183,37 @@ def test_memory_does_not_grow_with_the_number_of_updates(tmp_path: Path) -> None
     assert held[-1] - held[4] < 15_000  # two records of metrics kept for each of 160 chunks would be 80 kB
 
 
+def test_a_program_is_given_the_runs_folder_before_its_state_and_keeps_records_there(tmp_path: Path) -> None:
+    """Two processes' worth: the first stops at its first save; what it noted down is left as it was."""
+    calls: list[str] = []
+
+    class Noting(CrashAfter):
+        verb, count = "save", 1
+
+        def attach(self, folder: Path) -> None:
+            assert (folder / "config.json").is_file()
+            calls.append("attach")
+            self.notes = folder / "notes"
+            self.notes.mkdir(exist_ok=True)
+
+        def init(self):
+            calls.append("init")
+            (self.notes / ".partial-mine").write_text("torn")
+            return super().init()
+
+        def load(self, arrays):
+            calls.append("load")
+            return super().load(arrays)
+
+    with pytest.raises(Crash):
+        go(tmp_path / "run", of=with_program(Noting))
+    go(tmp_path / "run", of=with_program(type("Whole", (Noting,), {"count": 100})))
+    init_again = [call for call in calls if call != "init"]
+    assert calls[:2] == ["attach", "init"]
+    assert init_again == ["attach", "attach", "load"]
+    assert (tmp_path / "run" / "notes" / ".partial-mine").read_text() == "torn"
+
+
 # Killed at any moment.
 
 
@@ -352,6 +383,15 @@ def test_an_infinite_evaluation_stops_the_run(tmp_path: Path) -> None:
         go(tmp_path / "run", of=with_program(Infinite))
     with pytest.raises(driver.Diverged, match="there is no checkpoint yet"):
         go(tmp_path / "other", of=with_program(Infinite), schedule__evaluate_every=4)
+
+
+def test_a_figure_named_as_a_records_own_field_is_refused(tmp_path: Path) -> None:
+    class Named(Bandit):
+        def evaluate(self, state, step, *, final=False):
+            return [{"step": 3.0}] * 2
+
+    with pytest.raises(ValueError, match="evaluation 'step': every record has a step of its own"):
+        go(tmp_path / "run", of=with_program(Named))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -66,6 +67,9 @@ class Bandit:
         self.compiles = False
         self.compile_seconds = 0.0
         self.payment = np.arange(config.num_levers) * (-1.0 if config.inverted else 1.0)
+
+    def attach(self, folder: Path) -> None:
+        """All that it knows is in its state."""
 
     def init(self) -> State:
         shape = (len(self.seeds), self.config.num_levers)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from pathlib import Path
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from tutelage.lab.cache import cache_folder
+
 
 def enable_compilation_cache(path: str | Path | None = None) -> Path | None:
     """Keep compiled programs on disk, so that the second start of a program compiles nothing. Returns the folder.
 
-    The folder is `path`, else what JAX was configured with (`JAX_COMPILATION_CACHE_DIR`), else `$TUTELAGE_CACHE`, else
-    one for this kind of processor under `~/.cache/tutelage`. None, and nothing is changed, if `TUTELAGE_CACHE` is "off"
-    or the folder cannot be made.
+    The folder is `path`, else what JAX was configured with (`JAX_COMPILATION_CACHE_DIR`), else one for this kind of
+    processor under `$TUTELAGE_CACHE`, which is `~/.cache/tutelage` when it is not set (`tutelage.lab.cache`). None, and
+    nothing is changed, if `TUTELAGE_CACHE` is "off" or the folder cannot be made.
     """
     configured: str | None = jax.config.values["jax_compilation_cache_dir"]
-    chosen = path or configured or os.environ.get("TUTELAGE_CACHE") or _default_folder()
-    if chosen == "off":
+    chosen = path or configured
+    folder = Path(chosen).expanduser() if chosen else cache_folder(_kind())
+    if folder is None:
         return None
-    folder = Path(chosen).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -36,10 +37,9 @@ def enable_compilation_cache(path: str | Path | None = None) -> Path | None:
     return folder
 
 
-def _default_folder() -> Path:
+def _kind() -> str:
     """Machines of a cluster may share a home; code made for one processor must not be loaded by another."""
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.is_file() else []
     features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:8]
-    return Path.home() / ".cache" / "tutelage" / f"xla-{kind}"
+    return "xla-" + hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:8]

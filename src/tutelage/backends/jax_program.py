@@ -5,7 +5,8 @@
     evaluate(state, key) -> figures     scalars by name
 
 A chunk is one compiled `lax.scan` over `update` whose state is donated, and whose metrics are reduced to one number
-each before they leave the device. A metric is the mean over the chunk unless it says otherwise by its wrapper:
+each before they leave the device. A metric is the mean over the chunk unless it says otherwise by its wrapper
+(`tutelage.lab.program`):
 
     {"loss": loss, "steps": Sum(n), "filled": Last(share), "longest": Max(length), "replay_return": Sometimes(value)}
 
@@ -19,7 +20,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -30,38 +32,10 @@ from jaxtyping import Array, Key, PyTree
 from tutelage.backends.jax_cache import enable_compilation_cache
 from tutelage.backends.jax_state import Layout, refuse_change, refuse_weak, split
 from tutelage.lab.errors import BadInput
-from tutelage.lab.program import Figures
+from tutelage.lab.program import Figures, Last, Max, Sometimes, Sum
 
 EVALUATION = 0x65766C
 """Folded into a seed's key for evaluations, so that they share no randomness with `init`."""
-
-
-class Last(NamedTuple):
-    """A metric of which the value after the chunk's last update counts."""
-
-    value: Array
-
-
-class Sum(NamedTuple):
-    """A metric that is added up over the chunk."""
-
-    value: Array
-
-
-class Max(NamedTuple):
-    """A metric of which the largest value in the chunk counts."""
-
-    value: Array
-
-
-class Sometimes(NamedTuple):
-    """A metric or figure that not every update has: NaN means "no value here".
-
-    The mean over the updates that have one; left out of the record where none has. Do not wrap a loss: a plain NaN
-    stops the run, and this one does not.
-    """
-
-    value: Array
 
 
 Metric = Array | Last | Sum | Max | Sometimes
@@ -138,6 +112,9 @@ class JaxProgram:
         self._executables: dict[Any, Callable[..., Any]] = {}
         self._optional: dict[str, set[str]] = {}  # by verb: the names wrapped in Sometimes
         self._layout: Layout | None = None
+
+    def attach(self, folder: Path) -> None:
+        """Nothing is kept beside the run: pure functions have only their state."""
 
     # The three verbs.
 

@@ -56,12 +56,16 @@ def to_arrays(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def from_arrays(arrays: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> dict[str, Any]:
     """The inverse of `to_arrays`, tensors on `device` (random states stay on the host).
 
-    Raises `BadInput` if the arrays did not come from there.
+    Raises `BadInput` if the arrays did not come from there, naming one that is missing or too many.
     """
+    left = dict(arrays)
     try:
-        return _filled(json.loads(arrays[_OUTLINE].tobytes()), arrays, device)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise BadInput(f"the arrays are not a PyTorch state: {error!r}") from error
+        state = _filled(json.loads(_taken(_OUTLINE, left).tobytes()), left, device)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadInput(f"the arrays are not a PyTorch state: {error}") from error
+    if left:
+        raise BadInput(f"the arrays are not a PyTorch state: array {next(iter(left))!r} is no part of it")
+    return state
 
 
 def _outline(node: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -87,22 +91,29 @@ def _outline(node: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     raise TypeError(f"state {path!r} is a {type(node).__name__}: must be a tensor, number, text, dict or list")
 
 
-def _filled(node: Any, arrays: Mapping[str, np.ndarray], device: torch.device | str) -> Any:
+def _filled(node: Any, left: dict[str, np.ndarray], device: torch.device | str) -> Any:
+    """The inverse of `_outline`; takes what it needs out of `left`."""
     kind, content = node
     match kind:
         case "tensor":
-            return _tensor(arrays[content]).to(device)
+            return _tensor(_taken(content, left)).to(device)
         case "random":
-            host, devices = (_filled(part, arrays, "cpu") for part in content)
+            host, devices = (_filled(part, left, "cpu") for part in content)
             return RandomState(host, devices)
         case "dict":
-            return {key: _filled(child, arrays, device) for key, child in content}
+            return {key: _filled(child, left, device) for key, child in content}
         case "list" | "tuple":
-            children = [_filled(child, arrays, device) for child in content]
+            children = [_filled(child, left, device) for child in content]
             return children if kind == "list" else tuple(children)
         case "value":
             return content
     raise ValueError(f"unknown kind {kind!r}")
+
+
+def _taken(name: str, left: dict[str, np.ndarray]) -> np.ndarray:
+    if name not in left:
+        raise ValueError(f"array {name!r} is missing")
+    return left.pop(name)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -70,8 +70,8 @@ def evaluate(argv: list[str]) -> int:
         raise BadInput("--data: a file of text or questions is needed")
 
     from tutelage import lm
+    from tutelage.backends.torch_threads import single_threaded
     from tutelage.lm import corpus, evaluation, folders
-    from tutelage.lm.training.distributed import single_threaded
 
     most = chosen.limit or None
     with single_threaded():

@@ -22,9 +22,10 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
 
-from tutelage.backends.jax_program import Last, Metric, Sometimes
+from tutelage.backends.jax_program import Metric
 from tutelage.curricula.ued import UED, UEDState
 from tutelage.lab.errors import BadInput
+from tutelage.lab.program import Last, Sometimes
 
 
 @dataclass(frozen=True)

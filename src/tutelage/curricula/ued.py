@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from tutelage.backends.jax_program import Last, Metric, Sometimes
+from tutelage.backends.jax_program import Metric
 from tutelage.curricula.scores import outcomes
 from tutelage.curricula.teacher import Outcomes, Teacher, TeacherState
 from tutelage.envs.environment import Environment, Task
+from tutelage.lab.program import Last, Sometimes
 from tutelage.nn.actor_critic import ActorCritic
 from tutelage.rl.ppo import PPO, Learner
 from tutelage.rl.returns import gae

@@ -195,6 +195,7 @@ class _Session:
                 raise atomic.unwritable(folder, error) from error
             atomic.sweep(folder)
         self.program: Program = self.study.build(self.config, self.seeds)
+        self.program.attach(self.files.path)
         found, notes = checkpoint.latest_good(self.files.checkpoints, config_hash=self.hash)
         step = found.step if found else 0
         unit, amount = self.study.work(self.config)
@@ -353,6 +354,8 @@ class _Session:
         """Append one record per seed, after a look at every number."""
         for seed, of_seed in zip(self.seeds, figures, strict=True):
             for name, value in of_seed.items():
+                if name in record.LABELS:
+                    raise ValueError(f"{kind} {name!r}: every record has a {name} of its own; choose another name")
                 if not math.isfinite(value):
                     kept = checkpoint.steps(self.files.checkpoints)
                     good = f"the last good checkpoint is {kept[-1][1]}" if kept else "there is no checkpoint yet"

@@ -8,13 +8,42 @@ sees NumPy arrays and floats only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 State = Any
 Figures = Mapping[str, float]
 """One record of metrics or results: name to number."""
+
+
+class Last(NamedTuple):
+    """A metric of which the value after the chunk's last update counts."""
+
+    value: Any
+
+
+class Sum(NamedTuple):
+    """A metric that is added up over the chunk."""
+
+    value: Any
+
+
+class Max(NamedTuple):
+    """A metric of which the largest value in the chunk counts."""
+
+    value: Any
+
+
+class Sometimes(NamedTuple):
+    """A metric or figure that not every update has: NaN means "no value here".
+
+    The mean over the updates that have one; left out of the record where none has. Do not wrap a loss: a plain NaN
+    stops the run, and this one does not.
+    """
+
+    value: Any
 
 
 @runtime_checkable
@@ -32,6 +61,15 @@ class Program(Protocol):
 
     @property
     def seeds(self) -> Sequence[int]: ...
+
+    def attach(self, folder: Path) -> None:
+        """Called once by the driver, before `init` or `load`, with the folder of the run.
+
+        A program may keep records of its own there, in subfolders that are not the lab's (samples it has drawn, say).
+        They are its own business: the driver neither reads nor heals them, so what a kill leaves of them must not
+        change how the run ends. A program that is only looked at (`load_run`) is attached to no folder.
+        """
+        ...
 
     def init(self) -> State:
         """The state before the first update, from the seeds alone."""

@@ -6,6 +6,7 @@ timing.jsonl     wall, compile and update seconds so far, by session; apart from
                  that a run that was killed and resumed leaves the same metrics byte for byte
 checkpoints/     see `tutelage.lab.checkpoint`
 figures/         exhibits: name.svg or name.json, and index.json with their titles and captions
+…/               what the program keeps for itself (`Program.attach`), in folders of other names
 result.json      final figures by seed and what they cost; written last, so its presence means "finished"
 """
 
@@ -30,7 +31,8 @@ from tutelage.lab.study import Exhibit, RunResult
 
 FORMAT = 1
 _VERSIONED = ("numpy", "jax", "jaxlib", "equinox", "optax", "torch", "safetensors", "scipy")
-_LABELS = ("kind", "seed", "step")
+LABELS = ("kind", "seed", "step")
+"""What a record of metrics says of itself; no figure may be called so."""
 _COSTS = ("wall_seconds", "compile_seconds", "updates_per_second", "peak_memory_bytes", "peak_device_memory_bytes")
 
 
@@ -101,8 +103,8 @@ def read_results(folder: str | Path) -> list[RunResult]:
     series: dict[tuple[int, str, str], tuple[array.array, array.array]] = {}
     latest: dict[int, dict[str, float]] = {}
     for record in run.metrics():
-        kind, seed, step = (record[label] for label in _LABELS)
-        figures = {name: value for name, value in record.items() if name not in _LABELS}
+        kind, seed, step = (record[label] for label in LABELS)
+        figures = {name: value for name, value in record.items() if name not in LABELS}
         for name, value in figures.items():
             steps, values = series.setdefault((seed, kind, name), (array.array("q"), array.array("d")))
             steps.append(step)

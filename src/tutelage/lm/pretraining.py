@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from tutelage.backends.torch_state import from_arrays, to_arrays
+from tutelage.backends.torch_threads import single_threaded
 from tutelage.lab import checkpoint
 from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
@@ -21,7 +22,6 @@ from tutelage.lab.progress import Progress
 from tutelage.lm import folders
 from tutelage.lm.config import SIZES, PretrainConfig, SFTConfig, TokenizerConfig
 from tutelage.lm.training.batches import Example
-from tutelage.lm.training.distributed import single_threaded
 from tutelage.lm.training.sft import SFT
 
 RECORD = "tutelage.json"

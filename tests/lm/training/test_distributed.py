@@ -1,4 +1,4 @@
-"""Two processes over gloo against one process on the whole batch; threads of one process."""
+"""Two processes over gloo against one process on the whole batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from lm.training.two_processes import train
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.training.distributed import Processes, single_threaded
+from tutelage.lm.training.distributed import Processes
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -58,19 +58,6 @@ def test_two_processes_train_as_one_on_the_whole_batch(strategy: str, tmp_path: 
     assert two["shared"] == pytest.approx(one["shared"], rel=1e-4, abs=1e-6)
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     torch.testing.assert_close(torch.tensor(two["weights"]), torch.tensor(one["weights"]), rtol=0, atol=5e-5)
-
-
-def test_single_threaded_is_inherited_and_undone() -> None:
-    torch.set_num_threads(2)
-    before = os.environ.get("OMP_NUM_THREADS")
-    try:
-        with single_threaded():
-            assert torch.get_num_threads() == 1
-            assert os.environ["OMP_NUM_THREADS"] == "1"
-        assert torch.get_num_threads() == 2
-        assert os.environ.get("OMP_NUM_THREADS") == before
-    finally:
-        torch.set_num_threads(1)
 
 
 def test_an_unknown_strategy_is_refused() -> None:

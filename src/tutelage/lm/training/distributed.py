@@ -1,4 +1,4 @@
-"""One training step over several processes, equal to one process on the whole batch; and threads within one.
+"""One training step over several processes, equal to one process on the whole batch.
 
 Every process draws the whole batch's order from the seed and takes its share, so all know the batch's token count
 without asking; each loss is a sum over own tokens divided by that count. `Processes()` is the single process.
@@ -7,7 +7,6 @@ without asking; each loss is a sum over own tokens divided by that count. `Proce
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -122,22 +121,3 @@ def without_gradient(model: Any) -> Iterator[None]:
         yield
     if hasattr(model, "reshard"):
         model.reshard()
-
-
-@contextlib.contextmanager
-def single_threaded(threads: int = 1) -> Iterator[None]:
-    """Run tensor operations on so many threads, and go back to what it was.
-
-    Small models gain nothing from more, and two pools that spin on one small machine slow each other down many times
-    over. Processes started inside inherit it.
-    """
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
-    before, environment = torch.get_num_threads(), {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names[:2], str(threads)), TOKENIZERS_PARALLELISM="false")
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        for name, value in environment.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
