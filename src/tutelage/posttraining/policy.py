@@ -89,4 +89,5 @@ def spans(tokenizer: Any, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
         ends = np.cumsum([len(piece) for piece in pieces])
     else:  # pieces that depend on what stands before them: bytes of one character, a first token's space
         ends = np.maximum.accumulate([len(decode(tokenizer, ids[: place + 1])) for place in range(len(ids))])
-    return np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(np.int64)
+    edges = np.concatenate([[0], ends]).astype(np.int64)
+    return np.stack([edges[:-1], edges[1:]], 1)
