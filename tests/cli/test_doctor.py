@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +64,40 @@ def test_exit_code_is_the_worst_finding(monkeypatch, capsys):
     assert capsys.readouterr().out == "warn  moon            full (howl)\n"
     monkeypatch.setattr(doctor, "CHECKS", (lambda: [doctor.Finding("fail", "moon", "gone")],))
     assert main(["doctor"]) == 1
+
+
+def test_deep_prints_one_line_for_each_comparison_and_all_agree(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "CHECKS", ())
+    assert main(["doctor", "--deep"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 25
+    assert all(line.startswith("ok    gradients       ") for line in lines)
+    for name in ("PPO", "RLOO", "GRPO", "KL in the loss", "expert iteration", "samples"):
+        assert any(name in line for line in lines)
+
+
+def test_a_wrong_gradient_fails_with_its_numbers(monkeypatch, capsys):
+    from tutelage.posttraining import gradient_checks
+
+    wrong = [gradient_checks.Comparison("tabular: PPO = exact gradient", 0.25, 1e-9)]
+    monkeypatch.setattr(doctor, "CHECKS", ())
+    monkeypatch.setattr(gradient_checks, "check_policy_gradients", lambda: wrong)
+    assert main(["doctor", "--deep"]) == 1
+    assert (
+        "fail  gradients       tabular: PPO = exact gradient: off by 0.25, at most 1e-09" in capsys.readouterr().out
+    )
+
+
+def test_without_deep_no_framework_is_loaded():
+    program = (
+        "import sys; from tutelage.cli import doctor, main; doctor.CHECKS = (); code = main(['doctor']); "
+        "sys.exit(code or 'torch' in sys.modules or 'jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], env=os.environ, check=False).returncode == 0
+
+
+def test_deep_without_pytorch_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tutelage.posttraining.gradient_checks", None)
+    [finding] = doctor.policy_gradients()
+    assert finding.level == "fail"
+    assert "tutelage[lm]" in finding.advice

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from fractions import Fraction
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -26,7 +28,16 @@ def tokenizer(words: tuple[str, ...] = WORDS) -> PreTrainedTokenizerFast:
 def model(vocabulary: int = len(WORDS), seed: int = 0, *, spread: float = 0.3, size: int = 16, kind: str = "llama"):
     torch.manual_seed(seed)
     if kind == "gpt2":
-        config = GPT2Config(vocabulary, 32, size, 2, 2, initializer_range=spread, bos_token_id=0, eos_token_id=0)
+        config = GPT2Config(
+            vocab_size=vocabulary,
+            n_positions=32,
+            n_embd=size,
+            n_layer=2,
+            n_head=2,
+            initializer_range=spread,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
         return GPT2LMHeadModel(config)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -50,13 +61,9 @@ def policy(seed: int = 0, words: tuple[str, ...] = WORDS, **changes) -> Policy:
 
 
 def questions(*texts: str) -> list[Question]:
-    from fractions import Fraction
-
     return [Question(text, "#### 1", Answer(Fraction(1))) for text in texts]
 
 
 def fresh(old: Policy) -> Policy:
     """The same policy with a model of its own."""
-    import copy
-
     return dataclasses.replace(old, model=copy.deepcopy(old.model))

@@ -30,6 +30,11 @@ from tutelage.backends.jax_cache import enable_compilation_cache
 devices = [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
 print(json.dumps({"devices": devices, "cache": str(enable_compilation_cache() or "")}))
 """
+_USAGE = """usage: tutelage doctor [--deep]
+
+Check this machine: versions, devices, compile cache, disk, browser, threads.
+--deep: the mathematics too. The expected updates of PPO, RLOO, Dr. GRPO and GRPO, summed over every output of small
+policies, against the exact gradients (seconds)."""
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _GIB = 2**30
 
@@ -47,12 +52,13 @@ class Finding:
 def doctor(argv: list[str]) -> int:
     """Print all findings. Exit code 1 when one of them is a failure; a warning is none."""
     if options.wants_help(argv):
-        print("usage: tutelage doctor\n\nCheck this machine: versions, devices, compile cache, disk, browser, threads.")
+        print(_USAGE)
         return DONE
-    if words := options.read(options.NoOptions, argv).words:
-        raise BadInput(f"{words[0]!r}: doctor takes no words")
+    given = options.read(options.DoctorOptions, argv)
+    if given.words:
+        raise BadInput(f"{given.words[0]!r}: doctor takes no words")
     failed = False
-    for check in CHECKS:
+    for check in (*CHECKS, *(DEEP_CHECKS if given.options.deep else ())):
         for finding in check():
             advice = f" ({finding.advice})" if finding.advice else ""
             print(f"{finding.level:<4}  {finding.what:<14}  {finding.found}{advice}", flush=True)
@@ -164,6 +170,21 @@ def threads() -> list[Finding]:
     return [Finding("ok", "threads", found)]
 
 
+def policy_gradients() -> list[Finding]:
+    """Expected updates of the policy-gradient algorithms against exact gradients; loads PyTorch."""
+    try:
+        from tutelage.posttraining.gradient_checks import check_policy_gradients
+    except ImportError as error:
+        return [Finding("fail", "gradients", f"cannot be checked: {error}", "pip install 'tutelage[lm]'")]
+    advice = "updates computed here are not those of the method; please report it with your versions"
+    return [
+        Finding("ok", "gradients", f"{name}: off by {error:.2g}, at most {limit:g}")
+        if error <= limit
+        else Finding("fail", "gradients", f"{name}: off by {error:.2g}, at most {limit:g}", advice)
+        for name, error, limit in check_policy_gradients()
+    ]
+
+
 def _writable(what: str, folder: Path, advice: str) -> Finding:
     """Try to write in the folder, or in the nearest one above it that exists."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -175,3 +196,5 @@ def _writable(what: str, folder: Path, advice: str) -> Finding:
 
 
 CHECKS: tuple[Callable[[], list[Finding]], ...] = (python, packages, jax, disk, browser, threads)
+
+DEEP_CHECKS: tuple[Callable[[], list[Finding]], ...] = (policy_gradients,)

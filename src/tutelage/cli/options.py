@@ -14,7 +14,7 @@ from tutelage.lab.settings import setting
 
 O = TypeVar("O")  # noqa: E741
 
-SWITCHES = frozenset({"quiet", "json", "chat"})
+SWITCHES = frozenset({"quiet", "json", "chat", "deep"})
 """Options that take no value."""
 
 
@@ -28,6 +28,13 @@ class ListOptions:
     """Options of `list`."""
 
     json: bool = setting(False, "Print JSON, for programs.")
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Options of `doctor`."""
+
+    deep: bool = setting(False, "Check the mathematics too: policy gradients against exact ones.")
 
 
 @dataclass(frozen=True)

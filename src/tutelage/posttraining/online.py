@@ -231,7 +231,9 @@ class Online:
                         )
                     self._accumulate(experience, piece, readings, (old, values), start, found, whole, sums)
                 limit = config.max_grad_norm or float("inf")
-                norm = torch.nn.utils.clip_grad_norm_([*self._trained.values(), *self._critic.values()], limit)
+                norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), limit)
+                if self._critic:  # apart: an error in the values must not shorten the policy's step
+                    torch.nn.utils.clip_grad_norm_(self._critic.values(), limit)
                 self.optimizer.step()
                 steps.append(sums | {"grad_norm": float(norm)})
         assert found is not None
