@@ -40,17 +40,22 @@ def untrained(**changes: Any) -> LlamaForCausalLM:
 
 
 @functools.cache
-def _trained() -> LlamaForCausalLM:
+def _trained(epochs: int) -> LlamaForCausalLM:
     model = untrained()
     policy = Policy(model, tokenizer(), TEMPLATE)
     examples = [policy.example(each, solution(g, form)) for each in QUESTIONS for g in (2, 3, 4) for form in (0, 1)]
-    sft(model, examples, SFTConfig(num_epochs=60, batch_size=24, learning_rate=1e-2))
+    sft(model, examples, SFTConfig(num_epochs=epochs, batch_size=24, learning_rate=1e-2))
     return model.eval()
 
 
 def guessing() -> Policy:
     """Right about one time in three, in either form."""
-    return Policy(copy.deepcopy(_trained()), tokenizer(), TEMPLATE)
+    return Policy(copy.deepcopy(_trained(60)), tokenizer(), TEMPLATE)
+
+
+def pretrained() -> LlamaForCausalLM:
+    """Other weights than `guessing`'s, which know the form of a solution too."""
+    return copy.deepcopy(_trained(45))
 
 
 def weights(model: Any) -> torch.Tensor:

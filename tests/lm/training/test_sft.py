@@ -63,6 +63,21 @@ def test_updates_equal_a_plain_loop_over_single_sequences() -> None:
     torch.testing.assert_close(weights(tuning.model), weights(model), rtol=0, atol=2e-5)
 
 
+def test_entering_another_state_uses_up_the_one_that_the_model_held() -> None:
+    """Its tensors are the model's own: going back to it would go on from the other's weights."""
+    tuning = SFT(tiny("llama"), data(), CONFIG, seed=1)
+    other = from_arrays(to_arrays(tuning.init()))
+    live, _ = tuning.update(other)
+    start = from_arrays(to_arrays(SFT(tiny("llama"), data(), CONFIG, seed=1).init()))
+    tuning.enter(start)
+    with pytest.raises(BadInput, match="was used up"):
+        tuning.update(live)
+    state, _ = tuning.update(start)
+    again = SFT(tiny("llama"), data(), CONFIG, seed=1)
+    again.update(again.init())
+    assert state["step"] == 1 and torch.equal(weights(tuning.model), weights(again.model))
+
+
 def test_a_run_that_goes_on_from_disk_ends_with_the_same_bits(tmp_path: Path) -> None:
     """With dropout, in another process's worth of objects, whatever the global generator did in between."""
     model = tiny("gpt2", resid_pdrop=0.2)
