@@ -1,14 +1,15 @@
-"""Questions with worked answers from a local file in GSM8K's form: a JSON object per line, `question` and `answer`."""
+"""Questions with worked answers, from files in GSM8K's form: JSON objects with a `question` and an `answer`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from tutelage.lab.errors import BadInput, nearest
 from tutelage.posttraining.grading import Answer, reference_answer
@@ -59,36 +60,81 @@ class Question:
 
 
 def load_questions(path: Path | str, *, question: str = "question", answer: str = "answer") -> list[Question]:
-    """The questions of a JSONL file; `question` and `answer` name its fields. Empty lines are skipped.
+    """The questions of a file (see `read_rows`); `question` and `answer` name its fields.
 
     Raises:
         BadInput: no such file, no rows, or a row (its index, from 0, is given) that is not an object with both texts
             or has no reference answer that can be parsed.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"questions: cannot read {path}: {error}") from None
-    rows = []
-    for index, line in enumerate(line for line in lines if line.strip()):
-        place = f"{path}: row {index}"
+    return questions_of(read_rows(path), str(path), question=question, answer=answer)
+
+
+def questions_of(
+    rows: Iterable[Any], name: str, *, question: str = "question", answer: str = "answer"
+) -> list[Question]:
+    """Questions from objects with two texts each; `name` is what the rows are from, for messages.
+
+    Raises:
+        BadInput: as `load_questions`.
+    """
+    found = []
+    for index, row in enumerate(rows):
+        place = f"{name}: row {index}"
+        texts = [field_text(row, field, place) for field in (question, answer)]
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise BadInput(f"{place}: not JSON; must be one object per line") from None
-        if not isinstance(row, dict):
-            raise BadInput(f"{place}: got {type(row).__name__}; must be an object")
-        for name in (question, answer):
-            if not isinstance(row.get(name), str | int | float) or not str(row[name]).strip():
-                raise BadInput(f"{place}: no text under {name!r}{nearest(name, map(str, row))}")
-        try:
-            rows.append(Question.of(str(row[question]), str(row[answer])))
+            found.append(Question.of(*texts))
         except BadInput as error:
             raise BadInput(f"{place}: {error}") from None
+    return found
+
+
+def read_rows(path: Path | str) -> list[Any]:
+    """The values of a JSON list, or of JSON lines (empty ones are skipped).
+
+    Raises:
+        BadInput: the file cannot be read, is not JSON, or has no rows.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"questions: cannot read {path}: {error}") from None
+    rows: list[Any] = []
+    if text.lstrip().startswith("[") and path.suffix == ".json":
+        try:
+            rows = json.loads(text)
+        except (ValueError, RecursionError):
+            raise BadInput(f"{path}: not JSON; must be a list of objects, or one object per line") from None
+    else:
+        for index, line in enumerate(line for line in text.split("\n") if line.strip()):
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError):
+                raise BadInput(f"{path}: row {index}: not JSON; must be one object per line") from None
     if not rows:
         raise BadInput(f"questions: {path} has no rows")
     return rows
+
+
+def field_text(row: Any, name: str, place: str) -> str:
+    """A field of a row as text.
+
+    Raises:
+        BadInput: the row is no object, or has no text and no number under that name; `place` begins the message.
+    """
+    if not isinstance(row, Mapping):
+        raise BadInput(f"{place}: got {type(row).__name__}; must be an object")
+    if not isinstance(row.get(name), str | int | float) or not str(row[name]).strip():
+        raise BadInput(f"{place}: no text under {name!r}{nearest(name, map(str, row))}")
+    return str(row[name])
+
+
+def distinct(questions: Iterable[Question]) -> list[Question]:
+    """The first of all questions that are the same up to white space and case, in order."""
+    found: dict[str, Question] = {}
+    for question in questions:
+        found.setdefault(_plain(question.text), question)
+    return list(found.values())
 
 
 def check_disjoint(train: Sequence[Question], test: Sequence[Question]) -> None:
