@@ -32,6 +32,9 @@ class CorpusConfig:
     documents: int = setting(16_000, "Problems, each with one solution.", interval="[1, inf)")
     noise: float = setting(0.15, "Chance that a step's result is wrong.", interval="[0, 1]")
     wrong_plan: float = setting(0.1, "Chance that a step takes a wrong operation or operand.", interval="[0, 1]")
+    habit: float = setting(
+        0.0, "Chance that such a mistake is the same one always: to add what should not be added.", interval="[0, 1]"
+    )
     fact_sheets: int = setting(1_000, "Documents of right equations alone.", interval="[0, inf)")
     digits: bool = setting(False, "Whether every digit is a token of its own, as in Llama's tokenizer.")
 
@@ -49,7 +52,14 @@ def corpus(config: CorpusConfig, difficulty: Difficulty, seed: int = 0) -> list[
     texts = []
     for index, each in enumerate(problems(difficulty, config.documents, seed=seed + _OTHER_PROBLEMS)):
         rng = random.Random(f"corpus {seed} {index}")
-        solution = solve(each, rng, noise=config.noise, wrong_plan=config.wrong_plan, max_value=difficulty.max_value)
+        solution = solve(
+            each,
+            rng,
+            noise=config.noise,
+            wrong_plan=config.wrong_plan,
+            habit=config.habit,
+            max_value=difficulty.max_value,
+        )
         texts.append(TEMPLATE.replace("{question}", each.question) + solution.text)
     rng = random.Random(f"facts {seed}")
     return texts + [fact_sheet(difficulty, rng) for _ in range(config.fact_sheets)]

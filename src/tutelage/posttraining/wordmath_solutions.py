@@ -34,6 +34,7 @@ def solve(
     *,
     noise: float = 0.0,
     wrong_plan: float = 0.0,
+    habit: float = 0.0,
     max_value: int | None = None,
     annotated: bool = False,
 ) -> Solution:
@@ -46,6 +47,8 @@ def solve(
         wrong_plan: chance that a step takes another operation, another known quantity or another number of the question
             than the problem says, all such mistakes equally likely; its equation is then none of the problem's. Later
             steps go on with what it gives, all values as above (a step that allows no such mistake stays right).
+        habit: chance that such a mistake is the habitual one, where the numbers allow it: to add whatever should be
+            something else, and to subtract what should be added.
         max_value: by default the largest value of the problem or 99.
         annotated: write steps as `<< 12 + 3 = 15 >> 15 apples`, in GSM8K's notation.
     """
@@ -57,7 +60,10 @@ def solve(
     misplanned = []
     for place, index in enumerate(order):
         if wrong_plan and rng.random() < wrong_plan:
-            for other in _other_plans(problem, plan, order[:place], index, rng):
+            mistakes = _other_plans(problem, plan, order[:place], index, rng)
+            if rng.random() < habit:
+                mistakes.sort(key=lambda other: not _is_habitual(problem.quantities[index], other.quantities[index]))
+            for other in mistakes:
                 run = _follow(other, order, slips, highest)
                 if run is not None and _is_wrong(problem, other, index, values, run):
                     plan, values = other, run
@@ -116,6 +122,11 @@ def _other_plans(problem: Problem, plan: Problem, done: Sequence[int], index: in
         found += [replace(right, operands=(*before, i, *after)) for i in known if i not in right.operands]
     rng.shuffle(found)
     return [_with(plan, index, mistake) for mistake in found]
+
+
+def _is_habitual(right: Quantity, mistake: Quantity) -> bool:
+    changed = replace(right, op="-" if right.op == "+" else "+")
+    return mistake == changed
 
 
 def _with(plan: Problem, index: int, quantity: Quantity) -> Problem:
