@@ -121,7 +121,7 @@ def test_updates_summed_over_all_pairs_of_outputs_are_the_exact_gradient(algorit
     for i, j in itertools.product(range(len(outputs)), repeat=2):
         dealt.next = [[outputs[i], outputs[j]]]
         found.update(from_arrays(state))
-        # The loss divides by tokens: all that were drawn, or (Dr. GRPO) the 2 · 2 that could have been. Its factor back.
+        # The loss is divided by the tokens that were drawn, or (Dr. GRPO) the 2 · 2 that could have been.
         tokens = len(outputs[i]) + len(outputs[j]) if algorithm == "rloo" else 4
         step = -torch.cat([p.grad.flatten() for p in found.policy.model.parameters()])
         expected += likely[i] * likely[j] * step * tokens / 2
@@ -341,7 +341,12 @@ def test_a_run_that_goes_on_from_disk_ends_with_the_same_bits(tmp_path, changes)
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo", "dr_grpo"])
+_SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["ppo", "grpo", *(pytest.param(name, marks=_SLOW) for name in ("rloo", "dr_grpo"))]
+)
 def test_a_token_that_pays_comes_to_be_said(algorithm):
     """From one letter in six to nearly all, within the reach of the divergence's weight."""
     config = {"num_questions": 6, "num_samples": 8, "num_minibatches": 2, "learning_rate": 1e-2, "kl": 0.01}
@@ -359,7 +364,7 @@ def test_a_token_that_pays_comes_to_be_said(algorithm):
     assert ("explained_variance" in figures) == ("value_loss" in figures) == (algorithm == "ppo")
 
 
-@pytest.mark.parametrize(("network", "rate"), [("trunk", 0.02), ("separate", 0.01)])
+@pytest.mark.parametrize(("network", "rate"), [("trunk", 0.02), pytest.param("separate", 0.01, marks=_SLOW)])
 def test_the_value_function_comes_to_explain_returns(network, rate):
     """Questions pay by their length, whatever is said."""
     reward = each(lambda question, _: len(question.text) - 2.0)
@@ -425,7 +430,7 @@ def test_rewards_that_never_differ_stop_a_group_algorithm_with_advice():
         assert figures["informative"] == 0
     other = learner(reward=each(lambda *_: 0.0), algorithm="rloo", num_epochs=1, kl=0.0)
     for learns, begun in ((one, state), (other, from_arrays(to_arrays(state)))):
-        with pytest.raises(BadInput, match="all equal within every group for 10 updates.*num_samples") as caught:
+        with pytest.raises(BadInput, match=r"all equal within every group for 10 updates.*num_samples") as caught:
             learns.update(begun)
         assert "\n" not in str(caught.value)
         learns.reward = dense  # the state was not used up
