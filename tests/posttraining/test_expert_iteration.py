@@ -84,7 +84,7 @@ def probability(sequence: tuple[int, ...]) -> Fraction:
 
 
 def fitted(sequences: list[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
-    """Maximum likelihood of an autoregressive softmax table, by Newton-free gradient steps of L-BFGS on its logits."""
+    """Maximum likelihood of an autoregressive softmax table, by L-BFGS on its logits."""
     logits = {
         prefix: torch.zeros(3, dtype=torch.float64, requires_grad=True)
         for prefix in [*TABLE, (0, 0), (1, 0), (0, 1), (1, 1)]
@@ -95,7 +95,7 @@ def fitted(sequences: list[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
         return sum(logits[sequence[:place]].log_softmax(0)[token] for place, token in enumerate(sequence))  # type: ignore[return-value]
 
     optimizer = torch.optim.LBFGS(
-        list(logits.values()), max_iter=3000, tolerance_grad=1e-13, tolerance_change=0, line_search_fn="strong_wolfe"
+        list(logits.values()), max_iter=3000, tolerance_grad=1e-9, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def closure() -> torch.Tensor:
@@ -105,7 +105,8 @@ def fitted(sequences: list[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
         return loss.detach()  # type: ignore[union-attr]
 
     optimizer.step(closure)
-    return {sequence: float(logp(sequence).exp()) for sequence in SUCCESS}
+    with torch.no_grad():
+        return {sequence: float(logp(sequence).exp()) for sequence in SUCCESS}
 
 
 def every_sample() -> list[Rollout]:
