@@ -62,20 +62,21 @@ def steps(solution: str) -> list[Step]:
     found: list[Step] = []
     start = 0
     for line in solution.split("\n"):
-        body = line.partition("####")[0]
-        text = _TIMES.sub(r"\1*", body.translate(_SYMBOLS))
-        pattern = _ANNOTATED if "<<" in text else _PLAIN
-        matches = [(match, step) for match in pattern.finditer(text) if (step := _step(match, start)) is not None]
-        found.extend(step for _, step in matches)
-        if matches:
-            found[-1] = found[-1]._replace(end=start + len(body.rstrip()))
+        found += [Step(left, right, value, ok, start + end) for left, right, value, ok, end in _line_steps(line)]
         start += len(line) + 1
     return found
 
 
-def _step(match: re.Match[str], start: int) -> Step | None:
-    read = _equation(match["left"], match["right"])
-    return None if read is None else Step(*read, start + match.end())
+@lru_cache(maxsize=1 << 14)
+def _line_steps(line: str) -> tuple[Step, ...]:
+    """The steps of one line. Samples of a question share most of their lines."""
+    body = line.partition("####")[0]
+    text = _TIMES.sub(r"\1*", body.translate(_SYMBOLS))
+    pattern = _ANNOTATED if "<<" in text else _PLAIN
+    found = [Step(*read, match.end()) for match in pattern.finditer(text) if (read := _equation(*match.group(1, 2)))]
+    if found:
+        found[-1] = found[-1]._replace(end=len(body.rstrip()))
+    return tuple(found)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tutelage.posttraining.solutions import steps as read_steps
 from tutelage.posttraining.wordmath import Problem, Quantity
@@ -89,9 +90,7 @@ def solve(
 
 def mark_steps(problem: Problem, text: str) -> list[bool]:
     """Whether each step of a solution is right: the equation of a needed step not yet done, after those it needs."""
-    needed = set(problem.steps)
-    after = {index: needed.intersection(problem.quantities[index].operands) for index in needed}
-    written = {index: {equation.replace(" ", "") for equation in problem.equations(index)} for index in needed}
+    after, written = _needs(problem)
     # Two steps may have the same equation: all sets of steps that can have been done are kept.
     done: set[frozenset[int]] = {frozenset()}
     marks = []
@@ -99,12 +98,23 @@ def mark_steps(problem: Problem, text: str) -> list[bool]:
         fits = {
             past | {index}
             for past in done
-            for index in needed - past
-            if step.equation in written[index] and after[index] <= past
+            for index in written.get(step.equation, ())
+            if index not in past and after[index] <= past
         }
         done = fits or done
         marks.append(bool(fits))
     return marks
+
+
+@lru_cache(maxsize=1 << 12)
+def _needs(problem: Problem) -> tuple[dict[int, set[int]], dict[str, list[int]]]:
+    """What each step needs, and the steps that an equation can be."""
+    after = {index: set(problem.steps).intersection(problem.quantities[index].operands) for index in problem.steps}
+    written: dict[str, list[int]] = {}
+    for index in after:
+        for equation in problem.equations(index):
+            written.setdefault(equation.replace(" ", ""), []).append(index)
+    return after, written
 
 
 def _other_plans(problem: Problem, plan: Problem, done: Sequence[int], index: int, rng: random.Random) -> list[Problem]:
