@@ -91,10 +91,9 @@ def test_every_arm_runs_and_its_figures_are_sound(arm, tmp_path):
     result = run(arm, tmp_path / "run")
     figures = result.figures
     assert all(math.isfinite(value) for value in figures.values())
-    for name in ("maj@1", "pass@1", "pass@4", "maj@4", "rerank@4", "weighted@4", "outcome_model_auc"):
+    for name in ("maj@1", "correct", "pass@4", "maj@4", "rerank@4", "weighted@4", "outcome_model_auc"):
         assert 0 <= figures[name] <= 1, name
-    assert figures["pass@1"] == pytest.approx(figures["correct"])
-    assert figures["pass@4"] >= max(figures["maj@4"], figures["rerank@4"], figures["pass@1"]) - 1e-12
+    assert figures["pass@4"] >= max(figures["maj@4"], figures["rerank@4"], figures["correct"]) - 1e-12
     assert figures["gain_maj@1"] == pytest.approx(figures["maj@1"] - figures["start_maj@1"])
     drawn = [*Pool(tmp_path / "run" / "rollouts" / "train")] if figures["rollouts"] else []
     assert len(drawn) == figures["rollouts"]  # all samples are on the disk

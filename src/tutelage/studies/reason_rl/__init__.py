@@ -48,7 +48,7 @@ def check(config: Config) -> list[str]:
             f"schedule.num_updates = {config.schedule.num_updates}: an update is an epoch, and supervised.num_epochs = "
             f"{config.supervised.num_epochs:g}"
         )
-    if config.algorithm == "online" and config.online.num_questions > task.num_train:
+    if config.algorithm == "online" and 0 < task.num_train < config.online.num_questions:
         raise BadInput(
             f"online.num_questions = {config.online.num_questions}: must be at most task.num_train = {task.num_train}"
         )

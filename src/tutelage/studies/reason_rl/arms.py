@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tutelage.lab.configuration import override
@@ -26,13 +27,17 @@ ARMS = {
         {"algorithm": "none", "start": "pretrained", "base.few_shot": 2},
         "baseline",
     ),
-    "sft": _arm("More and more epochs over the demonstrations.", {"algorithm": "sft", "start": "pretrained"}, "baseline"),
+    "sft": _arm(
+        "More and more epochs over the demonstrations.", {"algorithm": "sft", "start": "pretrained"}, "baseline"
+    ),
     "ei_pretrained": _arm(
         "Expert Iteration without any demonstration, first samples few-shot.",
         {**EI, "start": "pretrained", "base.few_shot": 2},
     ),
     "ppo_pretrained": _arm("PPO straight from the pretrained model.", {**PPO, "start": "pretrained"}),
-    "ei_orm": _arm("Expert Iteration on right solutions that the outcome model likes too.", {**EI, "iteration.filter": "both"}),
+    "ei_orm": _arm(
+        "Expert Iteration on right solutions that the outcome model likes too.", {**EI, "iteration.filter": "both"}
+    ),
     "ppo_dense": _arm("PPO with credit for intermediate results.", {**PPO, "reward.kind": "dense"}),
     "ppo_potential": _arm(
         "PPO with that credit as a potential, which leaves the optimum where it is.",
@@ -44,15 +49,22 @@ ARMS = {
     "ppo_sorm_dense": _arm(
         "PPO on differences of the scores of a stepwise outcome model.", {**PPO, "reward.kind": "sorm_dense"}
     ),
-    "ppo_lora": _arm("PPO on an adapter; its reference is itself without it.", {**PPO, "online.lora_rank": 8}, "ablation"),
-    "rcrl_step": _arm(
-        "Return-conditioned RL by steps, which the outcome model labels.", {**RCRL, "conditioned.level": "step"}
+    "ppo_lora": _arm(
+        "PPO on an adapter; its reference is itself without it.", {**PPO, "online.lora_rank": 8}, "ablation"
     ),
-    "grpo": _arm("GRPO: rewards standardised within each question's samples.", {**PPO, "online.algorithm": "grpo"}, "baseline"),
+    "rcrl_step": _arm(
+        "Return-conditioned RL by steps, which the outcome model labels.",
+        {**RCRL, "conditioned.level": "step", "conditioned.labels": "outcome_model"},
+    ),
+    "grpo": _arm(
+        "GRPO: rewards standardised within each question's samples.", {**PPO, "online.algorithm": "grpo"}, "baseline"
+    ),
     "rloo": _arm("RLOO: each sample against the mean of the others.", {**PPO, "online.algorithm": "rloo"}, "baseline"),
     "dr_grpo": _arm("GRPO without its two normalisations.", {**PPO, "online.algorithm": "dr_grpo"}, "baseline"),
     "dpo": _arm("DPO on right against wrong samples of the same question.", {"algorithm": "preferences"}, "baseline"),
-    "rft": _arm("Rejection-sampling fine-tuning: one round of Expert Iteration.", {**EI, "schedule.num_updates": 1}, "baseline"),
+    "rft": _arm(
+        "Rejection-sampling fine-tuning: one round of Expert Iteration.", {**EI, "schedule.num_updates": 1}, "baseline"
+    ),
     "rest_em": _arm(
         "ReST-EM: every round's own right solutions only.", {**EI, "iteration.cumulative": False}, "baseline"
     ),
@@ -70,46 +82,141 @@ ARMS = {
     "ei_small": _arm("Expert Iteration on a base of half the size.", {**EI, "base.pretrain.size": "micro"}, "ablation"),
 }
 
-TASK_QUICK = {
-    "task.num_train": 1200,
+SMALLER = {"small": "mini", "mini": "micro", "micro": "nano"}
+Updates = dict[str, int]
+"""Updates, or updates between evaluations, by algorithm: a round, an iteration and an epoch are not the same amount."""
+
+
+def _fit(part: str, num_epochs: float, learning_rate: float, **more: Any) -> dict[str, Any]:
+    settings = {"num_epochs": num_epochs, "batch_size": 32, "learning_rate": learning_rate, "warmup": 0.1, **more}
+    return {f"{part}.{name}": value for name, value in settings.items()}
+
+
+def _scaled(changes: dict[str, Any], updates: Updates, every: Updates, samples: Callable[[int], int]) -> Any:
+    """The changes, as many updates as the algorithm needs, and K of Expert Iteration in proportion to the arm's."""
+
+    def configure(config: Config) -> Config:
+        kind = config.algorithm
+        one_round = kind == "expert_iteration" and config.schedule.num_updates == 1
+        schedule = {
+            "schedule.num_updates": 1 if one_round else updates[kind],
+            "schedule.evaluate_every": every[kind],
+            "schedule.log_every": 1,
+            "iteration.num_samples": samples(config.iteration.num_samples),
+        }
+        if "base.pretrain.size" in changes and config.base.pretrain.size == "micro":  # the arm with the smaller base
+            schedule["base.pretrain.size"] = SMALLER[changes["base.pretrain.size"]]
+        if kind == "sft":
+            schedule["supervised.num_epochs"] = float(updates[kind])
+        few = (
+            {"base.few_shot": 0} if "base.name" not in changes else {}
+        )  # the small bases never saw two problems at once
+        return override(config, changes | schedule | few)
+
+    return configure
+
+
+QUICK = {
+    "task.num_train": 800,
     "task.num_test": 200,
-    "task.num_demonstrations": 100,
+    "task.num_demonstrations": 64,
     "task.difficulty.max_steps": 2,
     "task.difficulty.max_given": 12,
     "task.difficulty.max_value": 40,
     "task.difficulty.max_factor": 4,
     "task.difficulty.templates": 1,
     "base.pretrain.size": "micro",
-    "base.pretrain.num_epochs": 2.0,
-    "base.corpus.documents": 12_000,
-    "base.corpus.fact_sheets": 2000,
-    "base.corpus.noise": 0.15,
-    "base.corpus.wrong_plan": 0.2,
-}
-"""The quick preset's task and base: tuned so that the base is strong in skills and weak in policy."""
-FIT_QUICK = {"num_epochs": 2.0, "batch_size": 32, "learning_rate": 5e-4, "warmup": 0.1}
-QUICK = {
-    **TASK_QUICK,
-    **{f"demonstration.{name}": value for name, value in {**FIT_QUICK, "num_epochs": 4.0}.items()},
-    **{f"supervised.{name}": value for name, value in {**FIT_QUICK, "num_epochs": 24.0, "schedule": "constant"}.items()},
-    **{f"iteration.sft.{name}": value for name, value in FIT_QUICK.items()},
-    **{f"conditioned.sft.{name}": value for name, value in FIT_QUICK.items()},
+    "base.pretrain.num_epochs": 4.0,
+    "base.corpus.documents": 14_000,
+    "base.corpus.fact_sheets": 3000,
+    "base.corpus.noise": 0.05,
+    "base.corpus.wrong_plan": 0.5,
+    "base.corpus.habit": 0.8,
+    **_fit("demonstration", 2.0, 2e-4),
+    **_fit("supervised", 24.0, 2e-4, schedule="constant"),
+    **_fit("iteration.sft", 2.0, 3e-4),
+    **_fit("conditioned.sft", 2.0, 3e-4),
     "sampling.max_new_tokens": 48,
     "iteration.deduplicate": "equation",
+    "iteration.cap": 4,
     "conditioned.num_samples": 8,
     "preference.num_samples": 8,
     "preference.learning_rate": 1e-4,
     "outcome.num_samples": 8,
     "evaluation.num_samples": 32,
-    "evaluation.interim_samples": 16,
-    "schedule.log_every": 1,
+    "evaluation.interim_samples": 8,
 }
-UPDATES_QUICK = {"expert_iteration": 3, "online": 16, "return_conditioned": 1, "preferences": 2, "none": 1, "sft": 24}
-EVALUATIONS_QUICK = {"online": 4, "sft": 4}
+STANDARD = QUICK | {
+    "task.num_train": 4000,
+    "task.num_test": 500,
+    "task.num_demonstrations": 500,
+    "task.difficulty.max_steps": 4,
+    "task.difficulty.max_given": 20,
+    "task.difficulty.max_value": 99,
+    "task.difficulty.max_factor": 5,
+    "task.difficulty.templates": 3,
+    "base.pretrain.size": "small",
+    "base.corpus.documents": 60_000,
+    "base.corpus.fact_sheets": 10_000,
+    "sampling.max_new_tokens": 96,
+    "conditioned.num_samples": 32,
+    "preference.num_samples": 32,
+    "outcome.num_samples": 32,
+    "evaluation.num_samples": 96,
+    "evaluation.interim_samples": 16,
+}
+PAPER = {
+    "task.source": "gsm8k",
+    "task.num_train": 0,
+    "task.num_test": 0,
+    "task.num_demonstrations": 7473,
+    "base.name": "meta-llama/Llama-2-7b-hf",
+    "base.dtype": "bfloat16",
+    "base.template": "Question: {question}\\nAnswer:\\n",
+    **_fit("demonstration", 2.0, 2e-5),
+    **_fit("supervised", 4.0, 2e-5),
+    **_fit("iteration.sft", 2.0, 2e-5),
+    **_fit("conditioned.sft", 2.0, 2e-5),
+    "online.kl": 0.05,
+    "online.num_epochs": 4,
+    "online.learning_rate": 1e-6,
+    "online.lora_rank": 128,
+    "conditioned.num_samples": 96,
+    "preference.learning_rate": 1e-6,
+    "outcome.num_samples": 96,
+    "sampling.max_new_tokens": 256,
+}
 
-
-def _quick(config: Config) -> Config:
-    changed = dict(QUICK)
-    samples = config.iteration.num_samples
-    changed["iteration.num_samples"] = min(samples, 8) if samples in (96, 4) else samples // 4 * 2
-    return _scheduled(config, override(config, changed), UPDATES_QUICK, EVALUATIONS_QUICK)
+PRESETS = {
+    "quick": Preset(
+        "One or two steps, a base of 0.4 million parameters made here: minutes on two CPU cores.",
+        _scaled(
+            QUICK,
+            {"expert_iteration": 3, "online": 16, "return_conditioned": 1, "preferences": 3, "none": 1, "sft": 24},
+            {"expert_iteration": 1, "online": 4, "return_conditioned": 1, "preferences": 1, "none": 1, "sft": 4},
+            lambda number: {96: 8, 4: 2, 16: 4, 48: 16}.get(number, number),
+        ),
+        arms=("ei", "ei_pretrained", "ppo", "ppo_dense", "rcrl", "sft", "grpo", "dpo"),
+        seeds=3,
+    ),
+    "standard": Preset(
+        "Up to four steps, a base of 3 million parameters made here: one GPU, at most an hour.",
+        _scaled(
+            STANDARD,
+            {"expert_iteration": 4, "online": 100, "return_conditioned": 1, "preferences": 4, "none": 1, "sft": 24},
+            {"expert_iteration": 1, "online": 10, "return_conditioned": 1, "preferences": 1, "none": 1, "sft": 2},
+            lambda number: {96: 32}.get(number, number),
+        ),
+        seeds=3,
+    ),
+    "paper": Preset(
+        "GSM8K and Llama-2 7B, 96 samples a question; needs the hub (or --base.name FOLDER) and GPUs.",
+        _scaled(
+            PAPER,
+            {"expert_iteration": 5, "online": 1000, "return_conditioned": 1, "preferences": 5, "none": 1, "sft": 4},
+            {"expert_iteration": 1, "online": 50, "return_conditioned": 1, "preferences": 1, "none": 1, "sft": 1},
+            lambda number: number,
+        ),
+        seeds=1,
+    ),
+}

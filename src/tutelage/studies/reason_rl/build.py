@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tutelage.backends.torch_program import Last, TorchProgram, torch_program
 from tutelage.lab.errors import BadInput
 from tutelage.lm.sampling import Sampling
@@ -20,7 +18,7 @@ from tutelage.posttraining.outcome_model import outcome_reward, stepwise_outcome
 from tutelage.posttraining.policy import Policy
 from tutelage.posttraining.preferences import Preferences
 from tutelage.posttraining.return_conditioned import ReturnConditioned
-from tutelage.posttraining.rollouts import Reward, Rollouts, rule
+from tutelage.posttraining.rollouts import Reward, Rollouts, flat, rule
 from tutelage.posttraining.solution_figures import figures
 from tutelage.posttraining.supervised import SupervisedEpochs
 from tutelage.studies.reason_rl.config import Config
@@ -65,8 +63,9 @@ class System:
             if chosen.rerank:
                 judge = self.start.outcome_model()
                 judged = {f"outcome_model_{name}": value for name, value in judge.figures.items()}
-                scores = judge.pool_scores(questions, pool)
-        keys = None if start is None else [{tuple(key.split("|")) for key in row} for row in start["keys"]]
+                judge.check_unseen(questions)
+                scores = judge.scores(*flat(questions, pool)).reshape(len(questions), number)
+        keys = None if start is None else [[tuple(key.split("|")) for key in row] for row in start["keys"]]
         found = figures(questions, pool, greedy, ks=ks, reranker=scores, start_keys=keys)
         found |= {"rollouts": float(state["rollouts"])} | judged
         if start is not None:

@@ -76,7 +76,9 @@ def of(measure: Callable[[RunResult], float], name: str, judge: Judge) -> Judge:
     """Judge a number that is computed from a run; the judge finds it under `name`. Runs without it lack it."""
 
     def judged(results: Sequence[RunResult]) -> Judgement:
-        return judge([replace(result, figures={**result.figures, **_named(measure, name, result)}) for result in results])
+        return judge(
+            [replace(result, figures={**result.figures, **_named(measure, name, result)}) for result in results]
+        )
 
     return judged
 
@@ -107,7 +109,10 @@ CLAIMS = (
     ),
     Claim("ppo_improves", "PPO raises maj@1 of its supervised start.", PAPER, rises("gain_maj@1", "ppo")),
     Claim(
-        "rcrl_improves", "Return-conditioned RL raises maj@1 of its supervised start.", PAPER, rises("gain_maj@1", "rcrl")
+        "rcrl_improves",
+        "Return-conditioned RL raises maj@1 of its supervised start.",
+        PAPER,
+        rises("gain_maj@1", "rcrl"),
     ),
     Claim(
         "ei_keeps_coverage",

@@ -17,7 +17,7 @@ from tutelage.posttraining.config import (
 from tutelage.posttraining.tasks import TaskConfig
 from tutelage.posttraining.wordmath_corpus import CorpusConfig
 
-ALGORITHMS = ("sft", "expert_iteration", "online", "return_conditioned", "preferences")
+ALGORITHMS = ("none", "sft", "expert_iteration", "online", "return_conditioned", "preferences")
 REWARDS = ("sparse", "dense", "dense_potential", "orm", "orm_dense", "sorm_dense")
 PAPER = "arXiv 2403.04642"
 
@@ -78,7 +78,7 @@ class Config:
 
     algorithm: str = setting(
         "expert_iteration",
-        "sft: epochs over the demonstrations; expert_iteration: refit on own right solutions; online: PPO, GRPO, RLOO; "
+        "none: the start as it is; sft: epochs over the demonstrations; expert_iteration: refit on own right solutions; online: PPO, GRPO, RLOO; "
         "return_conditioned: condition on good and bad; preferences: DPO.",
         choices=ALGORITHMS,
     )

@@ -71,7 +71,9 @@ class Start:
         base, difficulty = self.config.base, self.config.task.difficulty
         if base.name:
             return base.name
-        identity = config_hash(asdict(base.pretrain) | {"corpus": asdict(base.corpus), "seed": base.seed} | asdict(difficulty))
+        identity = config_hash(
+            asdict(base.pretrain) | {"corpus": asdict(base.corpus), "seed": base.seed} | asdict(difficulty)
+        )
 
         def make(folder: Path) -> None:
             texts = wordmath_corpus.corpus(base.corpus, difficulty, base.seed)
@@ -128,10 +130,12 @@ class Start:
         """The start's own test: `figures`, and `keys`, the equation keys of its right solutions by question."""
 
         def make(folder: Path) -> None:
-            greedy, pool = test(self, self.load(self.folder, self.starting_template), 0, self.config.evaluation.num_samples)
+            greedy, pool = test(
+                self, self.load(self.folder, self.starting_template), 0, self.config.evaluation.num_samples
+            )
             content = {
                 "figures": figures(self.tasks.test, pool, greedy, ks=powers(self.config.evaluation.num_samples)),
-                "keys": [sorted("|".join(key) for key in keys) for keys in equation_keys(pool)],
+                "keys": [sorted({"|".join(key) for key in keys if key}) for keys in equation_keys(pool)],
             }
             atomic.write_json(folder / "tested.json", content)
 
@@ -178,8 +182,8 @@ def _rollouts(start: Start, temperature: float, folder: Path | None, name: str) 
 
 
 def powers(number: int) -> list[int]:
-    """1, 2, 4, … and the number itself."""
-    return sorted({2**power for power in range(number.bit_length()) if 2**power <= number} | {number})
+    """2, 4, 8, … and the number itself."""
+    return sorted({2**power for power in range(1, number.bit_length()) if 2**power <= number} | {number})
 
 
 def _made(kind: str, identity: str, make: Callable[[Path], object]) -> Path:
