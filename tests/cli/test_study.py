@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from killing import assert_same_run, environment
 from lab import toy_study
+from rich.console import Console
 
 from tutelage import studies
-from tutelage.cli import main, reporting, running
+from tutelage.cli import main, reporting, running, studying
+from tutelage.cli.jobs import StudyPlan, plan
+from tutelage.cli.side_by_side import side_by_side
 
 PUBLISH = reporting.publish
 
@@ -160,3 +170,184 @@ def test_report_of_folders(capsys, monkeypatch):
     assert "Reinforcement Learning: An Introduction" in Path("page.html").read_text()
     assert main(["report"]) == 2
     assert capsys.readouterr().err == "tutelage: report needs at least one run or study folder\n"
+
+
+# Several runs at a time.
+
+ROOT = Path(__file__).parents[2]
+JOBS = [(1, "greedy", 0), (2, "greedy", 1), (3, "uniform", 0), (4, "uniform", 1)]
+SLOW = "study slow --seeds 0:2 --out mine --quiet --schedule.log-every 2 --schedule.checkpoint-every 1000"
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """The bandit that waits, whose runs can be found by what they noted."""
+    monkeypatch.setattr(studies, "STUDIES", {"slow": "cli.slow_study"})
+
+
+def start(line: str) -> subprocess.Popen[str]:
+    """A study in a process of its own, as a user starts it."""
+    program = (
+        "import sys; from tutelage import studies; from tutelage.cli import main, reporting\n"
+        "studies.STUDIES = {'slow': 'cli.slow_study'}; reporting.publish = lambda *_, **__: None\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", program, *line.split()]
+    return subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def notes(folder: str = "mine") -> dict[str, list[tuple[int, float]]]:
+    """What the runs noted: process and time, by run."""
+    files = Path(folder).glob("*/*/alive.jsonl")
+    return {str(file.parent): [tuple(json.loads(line)) for line in file.read_text().splitlines()] for file in files}
+
+
+def wait_for(condition) -> None:
+    while not condition():
+        time.sleep(0.02)
+
+
+def under_way(number: int) -> bool:
+    """Whether so many runs have done a few chunks."""
+    return sum(len(lines) >= 4 for lines in notes().values()) >= number
+
+
+def alive(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def assert_as_one_by_one(folder: str = "mine") -> None:
+    """All runs and the verdicts are those of the same study run one by one."""
+    assert main([*SLOW.replace("mine", "whole").split(), "--jobs", "1"]) == 0
+    assert runs(folder) == runs("whole")
+    for run in runs("whole"):
+        assert_same_run(Path(folder, run), Path("whole", run))
+    assert Path(folder, "claims.json").read_bytes() == Path("whole/claims.json").read_bytes()
+
+
+def test_side_by_side_is_the_same_as_one_by_one_and_never_more_at_a_time(capsys, slow):
+    assert main([*SLOW.split(), "--jobs", "2", "--pause", "0.02"]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    ends = sorted(line.partition(":")[0] for line in output.out.splitlines())
+    assert ends == [f"[{place}/4] {arm} seed {seed}" for place, arm, seed in JOBS]
+    found = notes()
+    spans = [(lines[0][1], lines[-1][1]) for lines in found.values()]
+    most = max(sum(start <= moment <= end for start, end in spans) for moment, _ in spans)
+    assert most == 2
+    assert len({lines[0][0] for lines in found.values()}) == 4
+    assert os.getpid() not in {lines[0][0] for lines in found.values()}
+
+
+def test_any_number_at_a_time_leaves_the_same_files(capsys, slow):
+    assert main([*SLOW.split(), "--jobs", "3"]) == 0
+    assert_as_one_by_one()
+    assert os.getpid() in {lines[0][0] for lines in notes("whole").values()}
+    capsys.readouterr()
+    assert main([*SLOW.split(), "--jobs", "3"]) == 0
+    assert capsys.readouterr().out.count("already finished") == 4
+
+
+def test_side_by_side_what_fails_is_said_and_the_others_go_on(capfd, slow):
+    line = "study slow --arms poisoned,broken,greedy --seeds 0:1 --out mine --jobs 2 --says hello"
+    assert main(line.split()) == 1
+    output = capfd.readouterr()
+    assert runs("mine") == ["greedy/seed-0"]
+    assert "tutelage: poisoned seed 0 failed: metrics 'reward' of seed 0 is nan at update 20" in output.err
+    assert "tutelage: broken seed 0 failed: ZeroDivisionError: as configured" in output.err
+    assert "ZeroDivisionError" in Path("mine/broken/seed-0/failure.txt").read_text()
+    assert "2 of 3 runs failed (" in output.err
+    assert "Traceback" not in output.err
+    assert {"[3/3] greedy seed 0", "[1/3] poisoned seed 0"} <= set(output.out.splitlines())
+    threads = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert f"greedy seed 0: hello {os.environ.get('OMP_NUM_THREADS', threads)}\n" in output.err
+
+
+def test_a_terminal_shows_a_bar_for_each_run_under_way_and_the_time_left_for_all(slow):
+    study = studies.load("slow")
+    overrides = {"schedule.log_every": 1, "pause": 0.08}
+    jobs, _ = plan(study, "greedy", "quick", overrides, (0, 1, 2), Path("mine"))
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    outcomes = list(side_by_side([(job.name, job) for job in jobs], 2, Path("mine"), console=console))
+    assert sorted(outcome.job.seeds for outcome in outcomes) == [(0,), (1,), (2,)]
+    assert all(outcome.results is not None for outcome in outcomes)
+    shown = screen.getvalue()
+    assert re.search(r"all runs +.* 2 running · 0/3 ended · \d:\d\d left", shown)
+    assert re.search(r"1 running · 2/3 ended · \d:\d\d left", shown)
+    assert re.search(r"greedy seed 2 +.* \d+/40 updates", shown)
+    quiet = io.StringIO()
+    jobs, _ = plan(study, "greedy", "quick", overrides, (3,), Path("mine"))
+    console = Console(file=quiet, force_terminal=True)
+    assert len(list(side_by_side([("", job) for job in jobs], 2, Path("mine"), quiet=True, console=console))) == 1
+    assert quiet.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("of_study", "of_preset", "asked", "expected"),
+    [(1, None, -1, 1), (3, None, -1, 3), (3, 2, -1, 2), (3, 2, 4, 4), (0, None, -1, "cores"), (1, None, 0, "cores")],
+)
+def test_how_many_at_a_time(monkeypatch, of_study, of_preset, asked, expected):
+    presets = {"quick": dataclasses.replace(toy_study.study.presets["quick"], jobs=of_preset)}
+    study = dataclasses.replace(toy_study.study, jobs=of_study, presets=presets)
+    todo = StudyPlan("bandit", "quick", ("greedy",), (0,), {})
+    cores = len(os.sched_getaffinity(0))
+    assert studying._at_a_time(study, todo, asked) == (cores if expected == "cores" else expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_side_by_side_saves_all_and_goes_on_to_the_same_end(slow, number):
+    process = start(f"{SLOW} --jobs 2 --pause 0.1")
+    wait_for(lambda: under_way(2))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert errors == "tutelage: interrupted; go on with: tutelage resume mine\n"
+    found = notes()
+    assert len(found) == 2
+    assert not any(alive(lines[0][0]) for lines in found.values())
+    assert all(list(Path(run, "checkpoints").glob("step-*")) for run in found)  # none falls due so early
+    assert not Path("mine/claims.json").exists()
+    again = start("resume mine --jobs 2 --quiet")
+    assert again.communicate(timeout=200)[1] == ""
+    assert again.returncode == 0
+    assert {run: len({process for process, _ in lines}) for run, lines in notes().items()} == dict.fromkeys(
+        [f"mine/{arm}/seed-{seed}" for _, arm, seed in JOBS], 1
+    ) | dict.fromkeys(found, 2)
+    assert main([*SLOW.replace("mine", "whole").split(), "--jobs", "1"]) == 0
+    for run in runs("whole"):
+        assert Path("mine", run, "metrics.jsonl").read_bytes() == Path("whole", run, "metrics.jsonl").read_bytes()
+    assert Path("mine/claims.json").read_bytes() == Path("whole/claims.json").read_bytes()
+
+
+def test_a_killed_study_leaves_no_process_and_goes_on_by_the_same_command(slow):
+    line = f"{SLOW} --jobs 2 --pause 0.1"
+    process = start(line)
+    wait_for(lambda: under_way(2))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    children = [lines[0][0] for lines in notes().values()]
+    assert len(children) == 2
+    wait_for(lambda: not any(alive(child) for child in children))
+    again = start(line)
+    out, errors = again.communicate(timeout=200)
+    assert (again.returncode, errors) == (0, "")
+    assert out.count("best_share") == 4
+
+
+def test_one_run_killed_fails_alone_and_one_asked_to_stop_stops_the_study(slow):
+    process = start(f"{SLOW} --jobs 2 --pause 0.2")
+    wait_for(lambda: under_way(2))
+    victim = notes()["mine/greedy/seed-0"][0][0]
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: "mine/uniform/seed-0" in notes())
+    os.kill(notes()["mine/uniform/seed-0"][0][0], signal.SIGTERM)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert errors.splitlines() == [
+        "tutelage: greedy seed 0 failed: its process was ended by SIGKILL; was there too little memory?",
+        "tutelage: interrupted; go on with: tutelage resume mine",
+    ]

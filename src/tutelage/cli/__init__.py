@@ -41,7 +41,7 @@ COMMANDS: dict[str, Command] = {
         "tutelage.cli.running:run",
     ),
     "study": Command(
-        "STUDY [--preset P] [--seeds 0:5] [--arms a,b] [--out DIR] [--any.setting VALUE]",
+        "STUDY [--preset P] [--seeds 0:5] [--arms a,b] [--jobs N] [--out DIR] [--any.setting VALUE]",
         "run all arms over all seeds, judge the paper's claims, write the report",
         "tutelage.cli.studying:study",
     ),
@@ -49,7 +49,7 @@ COMMANDS: dict[str, Command] = {
         "DIR… [--out FILE]", "one self-contained HTML page, and a table here", "tutelage.cli.reporting:report"
     ),
     "where": Command("STUDY [WORDS]", "where each equation of the paper is in the code", "tutelage.cli.listing:where"),
-    "resume": Command("DIR", "go on with an interrupted run or study", "tutelage.cli.running:resume"),
+    "resume": Command("DIR [--jobs N]", "go on with an interrupted run or study", "tutelage.cli.running:resume"),
     "compare": Command(
         "DIR DIR", "how two sets of runs differ, in settings and in figures", "tutelage.cli.comparing:compare"
     ),

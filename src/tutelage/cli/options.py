@@ -56,6 +56,9 @@ class StudyOptions:
     seeds: str = setting("", "Seeds of every arm: 0:5 (0 up to 4) or 0,3,5; empty: as many as the preset says.")
     arms: tuple[str, ...] = setting((), "Arms, with commas between them; empty: those of the preset.")
     out: str = setting("", "Folder of the study; empty: runs/STUDY-PRESET.")
+    jobs: int = setting(
+        -1, "Runs at a time, each a process of its own; 0: one per core; -1: as the study says.", interval="[-1, 1024]"
+    )
     quiet: bool = setting(False, "No progress, only one line per run.")
 
 
@@ -63,6 +66,9 @@ class StudyOptions:
 class ResumeOptions:
     """Options of `resume`."""
 
+    jobs: int = setting(
+        -1, "Of a study folder: runs at a time; 0: one per core; -1: as the study says.", interval="[-1, 1024]"
+    )
     quiet: bool = setting(False, "No progress, only the last line.")
 
 

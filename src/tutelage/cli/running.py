@@ -119,14 +119,14 @@ def warn(warnings: list[str]) -> None:
 def resume(argv: list[str]) -> int:
     """Go on with an interrupted run folder or study folder, exactly as it was configured."""
     if options.wants_help(argv):
-        print("usage: tutelage resume DIR [--quiet]\n\nGo on with an interrupted run or study folder.")
+        print("usage: tutelage resume DIR [--jobs N] [--quiet]\n\nGo on with an interrupted run or study folder.")
         return DONE
     parsed = options.read(options.ResumeOptions, argv)
     folder = options.existing(options.one_word(parsed.words, "run or study folder"))
     if (folder / "study.json").is_file():
         from tutelage.cli.studying import resume_study
 
-        return resume_study(folder, quiet=parsed.options.quiet)
+        return resume_study(folder, jobs=parsed.options.jobs, quiet=parsed.options.quiet)
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder}: holds neither a run (config.json) nor a study (study.json)")
     return run_jobs([recorded(folder)], quiet=parsed.options.quiet)

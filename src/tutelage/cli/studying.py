@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tutelage import studies
 from tutelage.cli import DONE, FAILED, INTERRUPTED, options
@@ -15,6 +17,9 @@ from tutelage.lab.configuration import configure, fields, preset_of
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import parse_values
 from tutelage.lab.study import RunResult, Study
+
+if TYPE_CHECKING:
+    from tutelage.cli.side_by_side import Outcome
 
 
 def study(argv: list[str]) -> int:
@@ -36,52 +41,75 @@ def study(argv: list[str]) -> int:
     arms = chosen.arms or preset.arms or tuple(subject.arms)
     seeds = options.parse_seeds(chosen.seeds) if chosen.seeds else list(range(preset.seeds))
     folder = Path(chosen.out) if chosen.out else home(subject, chosen.preset, overrides)
-    return _conduct(
-        subject, StudyPlan(subject.name, chosen.preset, arms, tuple(seeds), overrides), folder, chosen.quiet
-    )
+    todo = StudyPlan(subject.name, chosen.preset, arms, tuple(seeds), overrides)
+    return _conduct(subject, todo, folder, jobs=chosen.jobs, quiet=chosen.quiet)
 
 
-def resume_study(folder: Path, *, quiet: bool) -> int:
+def resume_study(folder: Path, *, jobs: int, quiet: bool) -> int:
     """Go on with a study folder as its `study.json` says."""
     found = read_plan(folder)
-    return _conduct(studies.load(found.study), found, folder, quiet)
+    return _conduct(studies.load(found.study), found, folder, jobs=jobs, quiet=quiet)
 
 
-def _conduct(subject: Study, todo: StudyPlan, folder: Path, quiet: bool) -> int:
+def _conduct(subject: Study, todo: StudyPlan, folder: Path, *, jobs: int, quiet: bool) -> int:
     """Run what is not finished yet, then judge and report what there is."""
-    jobs = _jobs(subject, todo, folder)
-    finished = {job.folder: job.finished() for job in jobs}
+    planned = _jobs(subject, todo, folder)
+    finished = {job.folder: job.finished() for job in planned}
     todo.write(folder)
+    from tutelage.cli.side_by_side import side_by_side
     from tutelage.lab.driver import Interrupted
 
-    failed: dict[Path, str] = {}
-    for position, job in enumerate(jobs, 1):
-        label = f"[{position}/{len(jobs)}] {job.name}"
+    labelled = [(f"[{position}/{len(planned)}] {job.name}", job) for position, job in enumerate(planned, 1)]
+    for label, job in labelled:
         if finished[job.folder]:
             print(f"{label}: already finished")
-            continue
+    left = [(label, job) for label, job in labelled if not finished[job.folder]]
+    count = min(_at_a_time(subject, todo, jobs), len(left))
+    failed: dict[Path, str] = {}
+    try:
+        outcomes = side_by_side(left, count, folder, quiet=quiet) if count > 1 else _one_by_one(left, quiet)
+        with contextlib.closing(outcomes):
+            for label, job, results in outcomes:
+                if results is None:
+                    failed[job.folder] = job.name
+                else:
+                    print(f"{label}: {headline(subject, results)}", flush=True)
+    except Interrupted:
+        print(f"tutelage: interrupted; go on with: tutelage resume {shlex.quote(str(folder))}", file=sys.stderr)
+        return INTERRUPTED
+    _conclude(subject, [job for job in planned if job.folder not in failed], folder)
+    if failed:
+        print(
+            f"tutelage: {len(failed)} of {len(planned)} runs failed ({', '.join(failed.values())}); "
+            f"the claims are judged on the others; try again with: tutelage resume {shlex.quote(str(folder))}",
+            file=sys.stderr,
+        )
+    return FAILED if failed else DONE
+
+
+def _at_a_time(subject: Study, todo: StudyPlan, jobs: int) -> int:
+    """How many runs at a time: as asked, else as the preset says, else as the study says; 0 means one per core."""
+    from tutelage.cli.side_by_side import num_cores
+
+    if jobs < 0:
+        of_preset = preset_of(subject, todo.preset).jobs
+        jobs = subject.jobs if of_preset is None else of_preset
+    return jobs or num_cores()
+
+
+def _one_by_one(left: Sequence[tuple[str, Job]], quiet: bool) -> Generator[Outcome]:
+    """Run the labelled jobs in this process; the outcome of each."""
+    from tutelage.cli.side_by_side import Outcome
+
+    for label, job in left:
         if not quiet:
             print(label, flush=True)
         try:
             results = drive(job, quiet=quiet)
-        except Interrupted:
-            print(f"tutelage: interrupted; go on with: tutelage resume {folder}", file=sys.stderr)
-            return INTERRUPTED
         except BadInput as error:
             print(f"tutelage: {job.name} failed: {error}", file=sys.stderr)
             results = None
-        if results is None:
-            failed[job.folder] = job.name
-        else:
-            print(f"{label}: {headline(subject, results)}", flush=True)
-    _conclude(subject, [job for job in jobs if job.folder not in failed], folder)
-    if failed:
-        print(
-            f"tutelage: {len(failed)} of {len(jobs)} runs failed ({', '.join(failed.values())}); "
-            f"the claims are judged on the others; try again with: tutelage resume {folder}",
-            file=sys.stderr,
-        )
-    return FAILED if failed else DONE
+        yield Outcome(label, job, results)
 
 
 def _jobs(subject: Study, todo: StudyPlan, folder: Path) -> list[Job]:

@@ -40,12 +40,14 @@ class Preset:
     Attributes:
         arms: the arms that `tutelage study` runs at this scale (all when empty).
         seeds: how many seeds `tutelage study` runs when not told.
+        jobs: how many runs it has at a time when not told (0: one per core); None: as the study says.
     """
 
     summary: str
     configure: Callable[[Config], Config]
     arms: tuple[str, ...] = ()
     seeds: int = 5
+    jobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ class Study:
         play: `(config, program, its state, text, name of the text, episodes, seed) -> exhibits`: the run's agent on
             tasks of one's own, given as text; None where tasks have no text.
         headline: the evaluation figure that progress, tables and curves show first.
+        jobs: how many runs `tutelage study` has at a time when not told: 1 where a run uses all cores or a device by
+            itself, 0 for one per core.
     """
 
     name: str
@@ -153,3 +157,4 @@ class Study:
     play: Callable[[Config, Program, State, str, str, int, int], list[Exhibit]] | None = None
     seeds: Literal["vmap", "loop"] = "loop"
     main_arm: str = ""
+    jobs: int = 1
