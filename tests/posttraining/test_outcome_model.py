@@ -18,13 +18,14 @@ from tutelage.lm.pretraining import PretrainConfig, TokenizerConfig, new_model, 
 from tutelage.lm.rows import Sample
 from tutelage.lm.sampling import Sampling
 from tutelage.posttraining.continuations import continuation_labels
+from tutelage.posttraining.outcome_config import OutcomeModelConfig
 from tutelage.posttraining.outcome_model import (
     OutcomeModel,
     batches,
     outcome_reward,
     stepwise_outcome_reward,
 )
-from tutelage.posttraining.outcome_training import OutcomeModelConfig, OutcomeTraining, prefixes
+from tutelage.posttraining.outcome_training import OutcomeTraining, prefixes
 from tutelage.posttraining.policy import Policy
 from tutelage.posttraining.questions import Question
 from tutelage.posttraining.rollouts import Rollouts, correct, graded

@@ -111,7 +111,12 @@ def draw(
             tokens = tokens.index_copy(0, chosen, pick(scaled[chosen], target[chosen], knobs[special]))
         elif special.any():
             tokens = pick(scaled, target, knobs)
+    forced = {row: ids[0] for row, ids in (allowed or {}).items() if len(ids) == 1}
+    if forced:
+        tokens[list(forced)] = torch.tensor(list(forced.values()), device=device)
     for row, ids in (allowed or {}).items():
+        if row in forced:
+            continue
         inside = torch.tensor(sorted(ids), device=device)
         plain = knobs[row : row + 1] * [1, 1, 1, 1]
         plain[0, 0] = float(temperature[row] > 0)  # what is scaled is tempered already

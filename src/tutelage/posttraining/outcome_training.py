@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,41 +13,16 @@ from numpy.typing import ArrayLike
 
 from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
-from tutelage.lab.settings import setting
 from tutelage.lm.pools import Rollout
 from tutelage.lm.training.sft import SFTConfig, learning_rate_factor
 from tutelage.measures.sampled_answers import question_auc
 from tutelage.posttraining.learner import State
+from tutelage.posttraining.outcome_config import OutcomeModelConfig
 from tutelage.posttraining.policy import spans
 from tutelage.posttraining.questions import Question
 from tutelage.posttraining.rewards import tokens_at
 from tutelage.posttraining.rollouts import correct
 from tutelage.posttraining.solutions import steps
-
-
-@dataclass(frozen=True)
-class OutcomeModelConfig:
-    """How an outcome model is trained, and how much it reads at once."""
-
-    num_samples: int = setting(32, "Solutions of each question that are used; more are left.", interval="[1, inf)")
-    held_out: float = setting(0.1, "Share of the questions kept for its figures.", interval="[0, 1)")
-    tokens: str = setting(
-        "step_ends",
-        "Where it learns to predict: at the ends of steps and of the solution, or at every token.",
-        choices=("step_ends", "every"),
-        source="Cobbe et al. (2021): every token",
-    )
-    balance: bool = setting(True, "Weigh right and wrong equally within each question; those with one kind drop out.")
-    deduplicate: bool = setting(True, "Use solutions of a question with the same tokens once.")
-    num_epochs: float = setting(2.0, "Passes over the solutions.", interval="(0, inf)", unit="epochs")
-    batch_size: int = setting(64, "Solutions in one update, at most.", interval="[1, inf)")
-    group_size: int = setting(8, "Of these, solutions of one question, which share its reading.", interval="[1, inf)")
-    micro_tokens: int = setting(8192, "Most tokens, padding included, in one forward pass.", interval="[1, inf)")
-    learning_rate: float = setting(5e-4, "AdamW's step size at its peak.", interval="(0, inf)")
-    schedule: str = setting("cosine", "How it falls to 0.", choices=("cosine", "linear", "constant"))
-    warmup: float = setting(0.05, "Share of the updates over which it rises.", interval="[0, 1]")
-    weight_decay: float = setting(0.0, "AdamW's decay of matrices; vectors have none.", interval="[0, inf)")
-    max_grad_norm: float = setting(1.0, "Longest gradient; 0: any.", interval="[0, inf)")
 
 
 class Item(NamedTuple):
@@ -184,7 +158,7 @@ class OutcomeTraining:
         figures = {"held_out_questions": float(len(self.held_out)), "held_out_loss": float(-np.log(said).mean())}
         figures |= {
             "accuracy": float(((scores > 0.5) == right).mean()),
-            "majority": max(right.mean(), 1 - right.mean()),
+            "majority": float(max(right.mean(), 1 - right.mean())),
         }
         return figures | ({} if np.isnan(aucs).all() else {"auc": float(np.nanmean(aucs))})
 
@@ -232,6 +206,9 @@ class OutcomeTraining:
             self.optimizer.load_state_dict(state["optimizer"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise BadInput(f"state: is not one of this model: {' '.join(str(error).split())}") from error
+        if self._live is not None:
+            self._live.clear()  # its tensors were the model's own
+        self._live = {}
 
 
 def prefixes(text: str) -> list[int]:
