@@ -21,11 +21,11 @@ from tutelage.lm.pools import Rollout
 from tutelage.lm.sampling import Sampling
 from tutelage.lm.training import shared_prefix
 from tutelage.posttraining import online
+from tutelage.posttraining.config import OnlineConfig
 from tutelage.posttraining.enumeration import exact_objective, model_logprobs, outputs_of
 from tutelage.posttraining.experience import Experience, token_rewards
 from tutelage.posttraining.online import Online
 from tutelage.posttraining.policy import Policy, spans
-from tutelage.posttraining.policy_gradient import OnlineConfig
 from tutelage.posttraining.questions import Question
 from tutelage.posttraining.rewards import Earned, place
 from tutelage.posttraining.rollouts import Rollouts, each

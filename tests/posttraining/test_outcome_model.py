@@ -17,8 +17,8 @@ from tutelage.lm.pools import Rollout
 from tutelage.lm.pretraining import PretrainConfig, TokenizerConfig, new_model, train_tokenizer
 from tutelage.lm.rows import Sample
 from tutelage.lm.sampling import Sampling
+from tutelage.posttraining.config import OutcomeModelConfig
 from tutelage.posttraining.continuations import continuation_labels
-from tutelage.posttraining.outcome_config import OutcomeModelConfig
 from tutelage.posttraining.outcome_model import (
     OutcomeModel,
     batches,

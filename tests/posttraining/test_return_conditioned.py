@@ -20,8 +20,8 @@ from tutelage.lm.rows import Row
 from tutelage.lm.sampling import Sampling
 from tutelage.lm.training.adapters import add_lora
 from tutelage.lm.training.sft import SFTConfig, sft
+from tutelage.posttraining.config import OutcomeModelConfig, ReturnConditionedConfig
 from tutelage.posttraining.control_tokens import Controls, add_control_tokens, conditioned, control_ids, set_rows
-from tutelage.posttraining.outcome_config import OutcomeModelConfig, ReturnConditionedConfig
 from tutelage.posttraining.outcome_model import OutcomeModel
 from tutelage.posttraining.policy import Policy
 from tutelage.posttraining.questions import Question

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studies.tiny_reason_rl import TINY, study as tiny_study, tiny
+from studies.tiny_reason_rl import TINY, tiny
+from studies.tiny_reason_rl import study as tiny_study
 
 from tutelage.lab import driver
 from tutelage.lab.configuration import fields, override, validate
@@ -160,7 +161,7 @@ def test_every_field_is_read_by_something(tmp_path, monkeypatch):
         run(arm, tmp_path / arm)
     monkeypatch.undo()
     every = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
-    schedule = {(kind, name) for kind, name in every if kind.__name__ == "Schedule"}  # the driver's; its tests see to it
+    schedule = {(kind, name) for kind, name in every if kind.__name__ == "Schedule"}  # the driver's own
     assert every - read - schedule == set()
 
 

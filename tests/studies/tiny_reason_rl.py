@@ -14,6 +14,7 @@ from tutelage.studies.reason_rl import study as full
 from tutelage.studies.reason_rl.config import Config
 
 FIT = {"num_epochs": 1.0, "batch_size": 8, "learning_rate": 1e-3}
+PARTS = ("demonstration", "iteration.sft", "conditioned.sft")
 TINY = {
     "task.num_train": 12,
     "task.num_test": 6,
@@ -30,7 +31,7 @@ TINY = {
     "base.pretrain.learning_rate": 8e-3,
     "base.corpus.documents": 500,
     "base.corpus.fact_sheets": 50,
-    **{f"{part}.{name}": value for part in ("demonstration", "iteration.sft", "conditioned.sft") for name, value in FIT.items()},
+    **{f"{part}.{name}": value for part in PARTS for name, value in FIT.items()},
     "supervised.num_epochs": 3.0,
     "supervised.batch_size": 8,
     "sampling.max_new_tokens": 20,

@@ -26,6 +26,7 @@ import torch
 from tutelage.lm.decoding import sample
 from tutelage.lm.sampling import Sampling
 from tutelage.lm.training.losses import length_mask
+from tutelage.posttraining.config import OnlineConfig
 from tutelage.posttraining.enumeration import (
     Output,
     TabularPolicy,
@@ -34,7 +35,7 @@ from tutelage.posttraining.enumeration import (
     model_logprobs,
     outputs_of,
 )
-from tutelage.posttraining.policy_gradient import OnlineConfig, estimate, loss_weights, objective
+from tutelage.posttraining.policy_gradient import estimate, loss_weights, objective
 
 BETA = 0.3
 """Weight of the KL divergence in all checks: large enough that leaving it out would be seen."""

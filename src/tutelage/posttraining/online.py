@@ -31,10 +31,11 @@ from tutelage.lm.training.adapters import add_lora
 from tutelage.lm.training.adapters import reference as without_adapter
 from tutelage.lm.training.distributed import without_gradient
 from tutelage.lm.training.shared_prefix import read_completions
+from tutelage.posttraining.config import OnlineConfig
 from tutelage.posttraining.experience import Experience, Piece
 from tutelage.posttraining.learner import State
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.policy_gradient import Estimates, OnlineConfig, estimate, loss_weights, objective
+from tutelage.posttraining.policy_gradient import Estimates, estimate, loss_weights, objective
 from tutelage.posttraining.policy_loss import value_loss
 from tutelage.posttraining.questions import Question
 from tutelage.posttraining.rollouts import Reward, Rollouts, flat, truncated_share

@@ -34,7 +34,7 @@ from tutelage.lm.pools import Rollout
 from tutelage.lm.training.adapters import merge
 from tutelage.lm.training.distributed import without_gradient
 from tutelage.lm.training.shared_prefix import read_states
-from tutelage.posttraining.outcome_config import OutcomeModelConfig
+from tutelage.posttraining.config import OutcomeModelConfig
 from tutelage.posttraining.outcome_training import OutcomeTraining, prefixes
 from tutelage.posttraining.policy import Policy, spans
 from tutelage.posttraining.questions import Question

@@ -16,8 +16,8 @@ from tutelage.lab.errors import BadInput
 from tutelage.lm.pools import Rollout
 from tutelage.lm.training.sft import SFTConfig, learning_rate_factor
 from tutelage.measures.sampled_answers import question_auc
+from tutelage.posttraining.config import OutcomeModelConfig
 from tutelage.posttraining.learner import State
-from tutelage.posttraining.outcome_config import OutcomeModelConfig
 from tutelage.posttraining.policy import spans
 from tutelage.posttraining.questions import Question
 from tutelage.posttraining.rewards import tokens_at

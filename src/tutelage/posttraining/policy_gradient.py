@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
-from tutelage.lab.settings import setting
-from tutelage.lm.training.losses import KL_ESTIMATORS, kl
+from tutelage.lm.training.losses import kl
 from tutelage.posttraining.advantages import gae, group_advantages, returns_to_go, whiten
+from tutelage.posttraining.config import NORMALISERS, OnlineConfig
 from tutelage.posttraining.policy_loss import (
     Surrogate,
     clipped_surrogate,
@@ -18,59 +17,6 @@ from tutelage.posttraining.policy_loss import (
     row_weights,
     weighted_sum,
 )
-
-NORMALISERS = {"ppo": "tokens", "rloo": "tokens", "grpo": "sequences", "dr_grpo": "constant"}
-"""What each algorithm divides its loss by (`policy_loss.row_weights`)."""
-
-
-@dataclass(frozen=True)
-class OnlineConfig:
-    """How a policy learns from its own samples. What concerns values and whitening is PPO's alone."""
-
-    algorithm: str = setting(
-        "ppo", "Where advantages come from: a value function (ppo) or groups.", choices=tuple(NORMALISERS)
-    )
-    num_questions: int = setting(64, "Questions of an update.", interval="[1, inf)")
-    num_samples: int = setting(8, "Completions of each question.", interval="[1, inf)")
-    num_epochs: int = setting(2, "Passes over the completions.", interval="[1, inf)", source="trlX has 4")
-    num_minibatches: int = setting(4, "Steps of the optimiser in a pass, split by questions.", interval="[1, inf)")
-    learning_rate: float = setting(1e-4, "Adam's step size.", interval="(0, inf)")
-    beta1: float = setting(0.9, "Adam's decay of the mean gradient.", interval="[0, 1)")
-    beta2: float = setting(0.95, "Adam's decay of the mean squared gradient.", interval="[0, 1)", source="trlX")
-    max_grad_norm: float = setting(1.0, "Longest gradient; 0: any.", interval="[0, inf)")
-    kl: float = setting(
-        0.02, "Weight of the KL divergence from the start; 0: none.", interval="[0, inf)", source="paper: 0.05"
-    )
-    kl_in: str = setting(
-        "reward", "Where it goes: off each token's reward, or into the loss (GRPO).", choices=("reward", "loss")
-    )
-    kl_estimator: str = setting(
-        "k3", "Its estimator in the loss.", choices=tuple(KL_ESTIMATORS), source="GRPO, arXiv 2402.03300"
-    )
-    discount: float = setting(1.0, "Discount between tokens.", interval="[0, 1]")
-    trace: float = setting(0.95, "λ of generalised advantage estimation.", interval="[0, 1]", source="trlX")
-    clip: float = setting(0.2, "How far from 1 the ratio to the old policy counts.", interval="(0, 1)", source="trlX")
-    value_clip: float = setting(
-        0.2, "How far a value may move on one draw; 0: any.", interval="[0, inf)", source="trlX"
-    )
-    value_coefficient: float = setting(0.5, "Weight of the values' loss.", interval="[0, inf)")
-    value_learning_rate: float = setting(
-        1e-3, "Adam's step size for parameters that only values depend on.", interval="(0, inf)"
-    )
-    value_network: str = setting(
-        "trunk", "A linear head on the policy's trunk, or on a copy of the start.", choices=("trunk", "separate")
-    )
-    whiten: bool = setting(True, "Advantages of an update get mean 0 and deviation 1.", source="trlX")
-    importance_cap: float = setting(
-        0.0, "Largest weight against sampler and trainer disagreeing on a token; 0: no weights.", interval="[0, inf)"
-    )
-    lora_rank: int = setting(0, "Rank of an adapter that alone is trained; 0: train everything.", interval="[0, inf)")
-    micro_tokens: int = setting(16384, "Most tokens, padding included, in one forward pass.", interval="[1, inf)")
-
-    @property
-    def penalises(self) -> bool:
-        """Whether the KL divergence is taken off the reward."""
-        return self.kl > 0 and self.kl_in == "reward"
 
 
 class Estimates(NamedTuple):

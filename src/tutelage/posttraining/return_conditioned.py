@@ -28,9 +28,9 @@ from tutelage.lm.pools import Rollout
 from tutelage.lm.training.adapters import merge
 from tutelage.lm.training.batches import Example
 from tutelage.lm.training.sft import sft
+from tutelage.posttraining.config import ReturnConditionedConfig
 from tutelage.posttraining.control_tokens import CONTROL, Controls, add_control_tokens, conditioned, set_rows
 from tutelage.posttraining.learner import State
-from tutelage.posttraining.outcome_config import ReturnConditionedConfig
 from tutelage.posttraining.outcome_model import OutcomeModel
 from tutelage.posttraining.policy import Policy, spans
 from tutelage.posttraining.questions import Question

@@ -12,7 +12,10 @@ from tutelage.lab.program import Program, State
 from tutelage.lab.record import RunFolder
 from tutelage.lab.study import Config, Study
 
-STUDIES: dict[str, str] = {"minimax": "tutelage.studies.minimax"}
+STUDIES: dict[str, str] = {
+    "minimax": "tutelage.studies.minimax",
+    "reason_rl": "tutelage.studies.reason_rl",
+}
 
 
 def load(name: str) -> Study:

@@ -54,8 +54,8 @@ def check(config: Config) -> list[str]:
         )
     if config.evaluation.interim_samples > config.evaluation.num_samples:
         raise BadInput(
-            f"evaluation.interim_samples = {config.evaluation.interim_samples}: must be at most evaluation.num_samples = "
-            f"{config.evaluation.num_samples}"
+            f"evaluation.interim_samples = {config.evaluation.interim_samples}: must be at most "
+            f"evaluation.num_samples = {config.evaluation.num_samples}"
         )
     return []
 

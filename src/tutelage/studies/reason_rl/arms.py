@@ -98,7 +98,7 @@ def _scaled(changes: dict[str, Any], updates: Updates, every: Updates, samples: 
     def configure(config: Config) -> Config:
         kind = config.algorithm
         one_round = kind == "expert_iteration" and config.schedule.num_updates == 1
-        schedule = {
+        schedule: dict[str, Any] = {
             "schedule.num_updates": 1 if one_round else updates[kind],
             "schedule.evaluate_every": every[kind],
             "schedule.log_every": 1,

@@ -50,7 +50,7 @@ class System:
         return state, {**found, "rollouts": Last(float(state["rollouts"]))}
 
     def evaluate(self, state: State, step: int, final: bool) -> dict[str, float]:
-        """The figures of the test questions; at the end from a larger pool, with reranking and changes from the start."""
+        """The figures of the test questions; at the end from a larger pool, reranked, and compared with the start."""
         self.learner.enter(state)
         chosen, questions = self.config.evaluation, self.start.tasks.test
         number = chosen.num_samples if final else chosen.interim_samples

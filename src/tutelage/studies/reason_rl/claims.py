@@ -145,8 +145,8 @@ CLAIMS = (
     ),
     Claim(
         "ei_beats_more_sft",
-        "Reinforcement raises coverage where more supervised epochs lower it: Expert Iteration ends with a higher pass@K "
-        "than supervised fine-tuning.",
+        "Reinforcement raises coverage where more supervised epochs lower it: Expert Iteration ends with a higher "
+        "pass@K than supervised fine-tuning.",
         PAPER,
         of(at_largest("pass"), "pass@K", better("pass@K", "ei", than="sft")),
     ),
@@ -158,13 +158,15 @@ CLAIMS = (
     ),
     Claim(
         "dense_reward_same_end",
-        "Dense rewards do not change the end result: PPO with them is not more than 2 points of maj@1 better than without.",
+        "Dense rewards do not change the end result: PPO with them is not more than 2 points of maj@1 better than "
+        "without.",
         PAPER,
         not_worse("maj@1", "ppo", than="ppo_dense", margin=0.02),
     ),
     Claim(
         "exploration_is_the_limit",
-        "Exploration is the bottleneck: PPO's pass@K does not exceed that of its lightly trained start by more than 2 points.",
+        "Exploration is the bottleneck: PPO's pass@K does not exceed that of its lightly trained start by more than 2 "
+        "points.",
         PAPER,
         of(gained("pass"), "change of pass@K", at_most("change of pass@K", "ppo", 0.02)),
     ),

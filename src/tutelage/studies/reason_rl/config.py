@@ -78,8 +78,8 @@ class Config:
 
     algorithm: str = setting(
         "expert_iteration",
-        "none: the start as it is; sft: epochs over the demonstrations; expert_iteration: refit on own right solutions; online: PPO, GRPO, RLOO; "
-        "return_conditioned: condition on good and bad; preferences: DPO.",
+        "none: the start as it is; sft: epochs over the demonstrations; expert_iteration: refit on own right solutions; "
+        "online: PPO, GRPO, RLOO; return_conditioned: condition on good and bad; preferences: DPO.",
         choices=ALGORITHMS,
     )
     start: str = setting("sft", "What the algorithm starts from.", choices=("sft", "pretrained"), source=PAPER)

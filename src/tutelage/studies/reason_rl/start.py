@@ -23,7 +23,8 @@ from tutelage.lm.pools import Rollout
 from tutelage.lm.pretraining import pretrain
 from tutelage.lm.sampling import Sampling
 from tutelage.posttraining import wordmath_corpus
-from tutelage.posttraining.outcome_model import OutcomeModel, continuation_labels
+from tutelage.posttraining.continuations import continuation_labels
+from tutelage.posttraining.outcome_model import OutcomeModel
 from tutelage.posttraining.policy import Policy
 from tutelage.posttraining.questions import Question
 from tutelage.posttraining.rollouts import Rollouts
