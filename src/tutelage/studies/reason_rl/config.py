@@ -78,7 +78,7 @@ class Config:
 
     algorithm: str = setting(
         "expert_iteration",
-        "none: the start as it is; sft: epochs over the demonstrations; expert_iteration: refit on own right solutions; "
+        "none: the start as it is; sft: epochs over demonstrations; expert_iteration: refit on own right solutions; "
         "online: PPO, GRPO, RLOO; return_conditioned: condition on good and bad; preferences: DPO.",
         choices=ALGORITHMS,
     )
