@@ -52,6 +52,12 @@ def check(config: Config) -> list[str]:
         raise BadInput(
             f"online.num_questions = {config.online.num_questions}: must be at most task.num_train = {task.num_train}"
         )
+    online = config.online
+    if config.algorithm == "online" and online.algorithm != "ppo" and online.num_samples < 2:
+        raise BadInput(
+            f"online.num_samples = {online.num_samples}: {online.algorithm} compares the samples of a question, so it "
+            "must be at least 2"
+        )
     if config.evaluation.interim_samples > config.evaluation.num_samples:
         raise BadInput(
             f"evaluation.interim_samples = {config.evaluation.interim_samples}: must be at most "
