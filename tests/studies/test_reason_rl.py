@@ -21,6 +21,8 @@ from tutelage.measures.claims import judge_all
 from tutelage.studies import load
 
 study = load("reason_rl")
+# A model of some thousand parameters rambles.
+pytestmark = pytest.mark.filterwarnings("ignore:max_new_tokens")
 
 
 @pytest.fixture(scope="module", autouse=True)

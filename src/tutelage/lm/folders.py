@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: str = 
     if not local and (isinstance(name, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise BadInput(f"{name}: no such folder")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
-        model = AutoModelForCausalLM.from_pretrained(name, local_files_only=local, dtype=dtype, use_safetensors=True)
+        with _without_bars():
+            tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
+            model = AutoModelForCausalLM.from_pretrained(
+                name, local_files_only=local, dtype=dtype, use_safetensors=True
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{name}: cannot be loaded as a causal language model: {reason[:200]}") from error
@@ -49,8 +54,9 @@ def save(model: Any, tokenizer: Any, folder: str | Path, *, extra: dict[str, Any
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        with _without_bars():
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
         for name, value in (extra or {}).items():
             (atomic.write_bytes if isinstance(value, bytes) else atomic.write_json)(partial / name, value)
         for file in partial.iterdir():
@@ -66,3 +72,17 @@ def save(model: Any, tokenizer: Any, folder: str | Path, *, extra: dict[str, Any
         shutil.rmtree(partial, ignore_errors=True)
         raise atomic.unwritable(target, error) from error
     return target
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without transformers' progress bars, which would run across those of whoever loads a model."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -40,7 +40,10 @@ class System:
         self.config = config
         self.start = Start(config, seed)
         self.folder = None if folder is None else folder / "rollouts"
-        self.learner = learner(self.start, None if self.folder is None else self.folder / "train")
+        chosen = config.sampling
+        sampling = Sampling(max_new_tokens=chosen.max_new_tokens, temperature=chosen.temperature)
+        self.rollouts = Rollouts(sampling, seed, None if self.folder is None else self.folder / "train")
+        self.learner = learner(self.start, self.rollouts)
 
     def init(self) -> State:
         return self.learner.init()
@@ -59,6 +62,7 @@ class System:
         ks = powers(number)
         start, scores, judged = None, None, {}
         if final:
+            self.rollouts.close()
             start = self.start.tested()
             if chosen.rerank:
                 judge = self.start.outcome_model()
@@ -81,12 +85,10 @@ class System:
         return replace(policy, template=self.start.starting_template or policy.template) if untouched else policy
 
 
-def learner(start: Start, folder: Path | None) -> Learner:
+def learner(start: Start, rollouts: Rollouts) -> Learner:
     """The algorithm, ready to be stepped."""
     config, seed, tasks = start.config, start.seed, start.tasks
     policy = start.load(start.folder)
-    sampling = Sampling(max_new_tokens=config.sampling.max_new_tokens, temperature=config.sampling.temperature)
-    rollouts = Rollouts(sampling, seed, folder)
     shown = tasks.demonstrations if config.start == "sft" else []
     match config.algorithm:
         case "none":
