@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -38,14 +37,11 @@ from tutelage.posttraining.policy import Policy
 from tutelage.posttraining.policy_gradient import Estimates, estimate, loss_weights, objective
 from tutelage.posttraining.policy_loss import value_loss
 from tutelage.posttraining.questions import Question
-from tutelage.posttraining.rollouts import Reward, Rollouts, flat, truncated_share
+from tutelage.posttraining.rollouts import Reward, Rollouts, flat, truncated_share, warn_truncated
 from tutelage.posttraining.value_function import ValueFunction
 
 PATIENCE = 10
 """Updates in which no group's rewards differ, one after another, at which a group algorithm stops."""
-
-MANY_TRUNCATED = 0.2
-"""Share of truncated completions from which on there is a warning."""
 
 
 class Online:
@@ -179,10 +175,8 @@ class Online:
         device = next(self._model.parameters()).device
         experience = Experience.of(self.policy.tokenizer, groups, earned, device)
         truncated = truncated_share(rollouts)
-        if truncated > MANY_TRUNCATED and not self._warned:
-            self._warned = True
-            limit = self.rollouts.sampling.max_new_tokens
-            warnings.warn(f"{truncated:.0%} of the completions were cut off at {limit} new tokens", stacklevel=3)
+        if not self._warned:  # once is enough: there are many updates
+            self._warned = warn_truncated(truncated, self.rollouts.sampling)
         totals = experience.totals
         return experience, {
             "reward": float(totals.mean()),

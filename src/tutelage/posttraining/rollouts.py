@@ -210,8 +210,9 @@ def truncated_share(rollouts: Iterable[Rollout]) -> float:
     return sum(ends) / max(len(ends), 1)
 
 
-def warn_truncated(share: float, sampling: Sampling) -> None:
+def warn_truncated(share: float, sampling: Sampling) -> bool:
     """Warn, with the rate, where more than a fifth of the rollouts were cut off: they can teach nothing."""
     if share > 0.2:
         cut = f"{share:.0%} of the samples were cut off before their end"
         warnings.warn(f"max_new_tokens = {sampling.max_new_tokens}: {cut}; raise it", stacklevel=3)
+    return share > 0.2
