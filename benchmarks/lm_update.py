@@ -1,8 +1,9 @@
 """The cost of one policy update on groups of completions, ours against TRL's: `python benchmarks/lm_update.py`.
 
 8 prompts of 32 tokens, 16 completions each of 44, a Llama-architecture model of 0.8 million parameters, one thread,
-float32. The update is loss (GRPO's clipped ratio), gradient, clipping and AdamW. Ours runs twice, with the prompts read
-once and with every sequence read whole; TRL's `GRPOTrainer` runs as it is, its generation timed apart and left out.
+float32. The update is loss (GRPO's clipped ratio), gradient, clipping and AdamW. Ours runs with the prompts read once
+and with every sequence read whole, beside a loop of transformers' own parts; TRL's `GRPOTrainer` runs as it is, its
+generation timed apart and left out.
 Also: the bytes and seconds of a rollout pool (`--pool N`), and what two processes that each start a pool of two threads
 cost on this machine (`--threads`).
 
@@ -26,7 +27,7 @@ from harness import ENVIRONMENTS, HERE, PEERS, Contestant, Spread, in_turns, mac
 WORK: dict[str, Any] = {"questions": 8, "samples": 16, "prompt_tokens": 32, "new_tokens": 44, "steps": 4}
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, work: dict[str, Any]) -> None:
     """The model, its tokenizer and the prompts, for all contestants."""
     import torch
 
@@ -36,14 +37,19 @@ def prepare(folder: Path) -> None:
 
     words = [f" w{number:03d}"[:5] for number in range(508)]
     tokenizer = train_tokenizer([" ".join(words)], TokenizerConfig(kind="bpe", vocabulary=512))
-    folders.save(new_model(len(tokenizer), PretrainConfig(size="mini")), tokenizer, folder)
-    shape = (WORK["questions"], WORK["prompt_tokens"])
+    config = PretrainConfig(size="mini", context=max(256, work["prompt_tokens"] + work["new_tokens"]))
+    folders.save(new_model(len(tokenizer), config), tokenizer, folder)
+    shape = (work["questions"], work["prompt_tokens"])
     ids = torch.randint(40, 90, shape, generator=torch.Generator().manual_seed(0)).tolist()
     (folder / "prompts.json").write_text(json.dumps(ids))
 
 
 def ours(given: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of our update, by way of reading the prompts; each step does both, in turn."""
+    """Seconds of our update, by way of reading the prompts; each step does all, in turn.
+
+    `update` reads each prompt once, `plain` once per completion; `stock` does that with transformers alone, in the few
+    lines that one writes first: whole rows, logits at every place.
+    """
     sys.path.insert(0, str(PEERS))
     import torch
     from stopwatch import peak_memory
@@ -62,18 +68,27 @@ def ours(given: dict[str, Any]) -> dict[str, Any]:
     advantages = torch.randn(given["questions"] * given["samples"], 1, generator=generator)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
 
-    def update(shared: bool) -> float:
+    rows = torch.tensor([[*prompts[i], *row] for i, group in enumerate(completions) for row in group])
+
+    def read(way: str) -> torch.Tensor:
+        if way == "stock":
+            logits = model(input_ids=rows).logits[:, given["prompt_tokens"] - 1 : -1]
+            new = rows[:, given["prompt_tokens"] :, None]
+            return logits.log_softmax(-1).gather(-1, new)[..., 0]
+        return read_completions(model, prompts, completions, shared=way == "update").logprobs
+
+    def update(way: str) -> float:
         start = time.process_time()
-        read = read_completions(model, prompts, completions, shared=shared)
-        ratio = (read.logprobs - read.logprobs.detach()).exp()
+        logprobs = read(way)
+        ratio = (logprobs - logprobs.detach()).exp()
         gain = torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
-        masked_mean(-gain, read.mask, read.mask.sum()).backward()
+        masked_mean(-gain, torch.ones_like(gain, dtype=torch.bool), gain.numel()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         return time.process_time() - start
 
-    parts = [{"update": update(True), "plain": update(False)} for _ in range(given["steps"] + 1)][1:]
+    parts = [{way: update(way) for way in ("update", "plain", "stock")} for _ in range(given["steps"] + 1)][1:]
     return {"parts": parts, "peak_memory_bytes": peak_memory(), "versions": {"torch": torch.__version__}}
 
 
@@ -144,6 +159,31 @@ print(time.perf_counter() - wall, time.process_time() - cpu)
     return found
 
 
+def measure(
+    work: dict[str, Any], rounds: int, environments: Path | None, *, timeout: float = 600.0
+) -> dict[str, list[float]]:
+    """Processor seconds of every step by contestant and part, ours first; TRL's only with a place for environments."""
+    seconds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "model")
+        prepare(folder, work)
+        entrants = [Contestant("tutelage", (sys.executable, str(HERE / "lm_update.py")))]
+        if environments is not None:
+            peer = (str(make_environment("trl", environments)), str(PEERS / "trl_update.py"))
+            entrants.append(Contestant("trl", peer))
+        arguments = ["--work", json.dumps(work | {"model": str(folder)})]
+        for _, entrant in in_turns(entrants, rounds):
+            record = run(entrant, arguments, timeout=timeout)
+            for shape in record.get("shapes", ()):  # as wide as ours, up to a merged token or two
+                assert abs(shape[1] - work["prompt_tokens"]) <= 2, shape
+                assert shape[0] == shape[2] == work["questions"] * work["samples"], shape
+                assert shape[3] == work["new_tokens"], shape
+            for part in record["parts"]:
+                for name, value in part.items():
+                    seconds.setdefault(f"{entrant.name}: {name}", []).append(value)
+    return seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -159,28 +199,13 @@ def main() -> None:
     if given.pool:
         print(json.dumps(pool(given.pool), indent=2))
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, "model")
-        prepare(folder)
-        if given.threads:
+    if given.threads:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch, "model")
+            prepare(folder, WORK)
             print(json.dumps(spinning(str(folder)), indent=2))
-            return
-        peer = (str(make_environment("trl", given.environments)), str(PEERS / "trl_update.py"))
-        entrants = [Contestant("tutelage", (sys.executable, str(HERE / "lm_update.py"))), Contestant("trl", peer)]
-        arguments = ["--work", json.dumps(WORK | {"model": str(folder)})]
-        seconds: dict[str, list[float]] = {}
-        for _, entrant in in_turns(entrants, given.rounds):
-            record = run(entrant, arguments, timeout=given.timeout)
-            for shape in record.get(
-                "shapes", ()
-            ):  # prompts and completions as wide as ours, up to a merged token or two
-                assert abs(shape[1] - WORK["prompt_tokens"]) <= 2, shape
-                assert shape[0] == shape[2] == WORK["questions"] * WORK["samples"] and shape[3] == WORK["new_tokens"], (
-                    shape
-                )
-            for part in record["parts"]:
-                for name, value in part.items():
-                    seconds.setdefault(f"{entrant.name}: {name}", []).append(value)
+        return
+    seconds = measure(WORK, given.rounds, given.environments, timeout=given.timeout)
     base = Spread.of(seconds["tutelage: update"])
     rows = [
         [name, str(spread := Spread.of(values)), f"{spread.median / base.median:.2f}"]
