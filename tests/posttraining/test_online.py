@@ -55,7 +55,7 @@ def learner(policy: Policy | None = None, reward=dense, *, seed: int = 0, folder
 @pytest.fixture(autouse=True)
 def _truncation_is_no_news():
     with warnings.catch_warnings():
-max_new_tokens = .* cut off")
+        warnings.filterwarnings("ignore", message="max_new_tokens = .* cut off")
         yield
 
 
