@@ -25,7 +25,6 @@ from tutelage.posttraining import expert_iteration as module
 from tutelage.posttraining import policy as policies
 from tutelage.posttraining.config import ExpertIterationConfig, rest_em, rft
 from tutelage.posttraining.expert_iteration import ExpertIteration
-from tutelage.posttraining.policy import Policy
 from tutelage.posttraining.questions import Question
 from tutelage.posttraining.rollouts import BLOCK, Rollouts, each
 from tutelage.posttraining.selection import Dataset, distinct, passing, union
@@ -181,8 +180,7 @@ def by_hand(
     data = [(q.text, tuple(policy.example(q, s).response.tolist())) for q, s in DEMONSTRATIONS]
     found = []
     for round in range(rounds):
-        new = [] if cumulative else None
-        data = data if new is not None else []
+        data = data if cumulative else []
         taken: Counter[str] = Counter()
         for question in QUESTIONS:
             group = [r for r in Pool(folder) if r.round == round and texts[r.question] == question.text]
@@ -507,9 +505,3 @@ def test_settings_can_be_listed_without_loading_a_framework() -> None:
 
     code = "import sys, tutelage.posttraining.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_policy_is_only_read_when_it_is_asked() -> None:
-    """`Policy` is frozen, and a template for the first round leaves it alone."""
-    some = learner(sampling_template="1+1?\n2\n#### 2\n" + TEMPLATE)
-    assert isinstance(some.policy, Policy) and some.policy.template == TEMPLATE
