@@ -176,7 +176,7 @@ def test_every_claim_names_arms_and_figures_that_exist():
     names = ("maj@1", "pass@32", "maj@32", "rerank@32", "gain_maj@1", "gain_pass@32", "outcome_model_auc")
     figures = dict.fromkeys(names, 0.5)
     steps, values = np.arange(9), np.linspace(1, 0, 9)
-    series = {("evaluation", name): (steps, values) for name in ("maj@1", "pass@16", "unique_equation")}
+    series = {("evaluation", name): (steps, values) for name in ("maj@1", "pass@16", "unique@16")}
     results = [RunResult(arm, seed, figures, series) for arm in study.arms for seed in range(5)]
     for claim, judgement in judge_all(study.claims, results):
         assert np.isfinite(judgement.estimate), (claim.name, judgement.reason)

@@ -219,7 +219,7 @@ class _Session:
             self.timing = stack.enter_context(contextlib.closing(record.Lines(self.files.timing_file)))
             with self._compiling("load" if found else "init"):
                 state = self._restore(found) if found else self.program.init()
-            evaluation_due = found is not None and not found.extra["evaluated"]
+            evaluation_due = not found.extra["evaluated"] if found else self.schedule.evaluate_first
             del found
             state = self._loop(state, step, evaluation_due)
             self._conclude(state)

@@ -21,6 +21,7 @@ class Schedule:
         interval="[0, inf)",
         unit="updates",
     )
+    evaluate_first: bool = setting(False, "Evaluate before the first update too.")
     checkpoint_every: int = setting(
         0,
         "Updates between checkpoints (rounded up to whole chunks); 0: by time alone.",

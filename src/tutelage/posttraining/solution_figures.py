@@ -78,7 +78,8 @@ def question_table(
 
     `maj@1`: greedy accuracy. `pass@k`, `maj@k`, and with a reranker `rerank@k` and `weighted@k`: for each k. `correct`:
     share of right samples. `unique_exact`, `unique_normalised`, `unique_equation`: how many different right solutions
-    are among the n, by token ids, by text up to white space and number format, by equations. `novel`: share of the
+    are among the n, by token ids, by text up to white space and number format, by equations; `unique@k` is the last one
+    among k of them, so that pools of different sizes compare. `novel`: share of the
     right solutions whose equations are not among those of the start policy. `coverage`: share of all right equation
     lists of a generated problem that were found. `truncated`: share of samples cut off. `length`: mean tokens.
     `step_accuracy`: share of right steps, right for the problem where it is known, otherwise right as equations.
@@ -117,6 +118,8 @@ def question_table(
     for place, level in enumerate(("exact", "normalised", "equation")):
         ids = answer_ids([[key[place] for key in row] for row in keys])
         table[f"unique_{level}"] = unique_at_k(ids, correct, [correct.shape[1]])[:, 0]
+    unique = unique_at_k(ids, correct, ks)  # by equations, the last level
+    table |= {f"unique@{k}": unique[:, place] for place, k in enumerate(ks)}
     equations = [[key[2] for key in row] for row in keys]
     if start_keys is not None:
         keyed = np.array([[key is not None for key in row] for row in equations])

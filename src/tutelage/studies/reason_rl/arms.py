@@ -101,6 +101,7 @@ def _scaled(changes: dict[str, Any], updates: Updates, every: Updates, samples: 
         schedule: dict[str, Any] = {
             "schedule.num_updates": 1 if one_round else updates[kind],
             "schedule.evaluate_every": every[kind],
+            "schedule.evaluate_first": True,
             "schedule.log_every": 1,
             "iteration.num_samples": samples(config.iteration.num_samples),
         }

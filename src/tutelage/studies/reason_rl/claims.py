@@ -131,7 +131,11 @@ CLAIMS = (
         "More and more supervised epochs narrow the solutions: unique right ones per question fall after their peak "
         "(Spearman at most −0.7).",
         PAPER,
-        of(trend_after_peak("unique_equation"), "trend after the peak", at_most("trend after the peak", "sft", -0.7)),
+        of(
+            lambda result: trend_after_peak(interim("unique", result))(result),
+            "trend after the peak",
+            at_most("trend after the peak", "sft", -0.7),
+        ),
     ),
     Claim(
         "sft_loses_coverage",
