@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import math
 import sys
 from collections.abc import Iterator
@@ -18,11 +19,12 @@ from tutelage.lab.errors import BadInput
 from tutelage.lab.study import RunResult
 from tutelage.lm.pools import Pool
 from tutelage.measures.claims import judge_all
+from tutelage.posttraining.tasks import TaskConfig, load_tasks
 from tutelage.studies import load
 
 study = load("reason_rl")
 # A model of some thousand parameters rambles.
-pytestmark = pytest.mark.filterwarnings("ignore:max_new_tokens")
+pytestmark = [pytest.mark.filterwarnings("ignore:max_new_tokens"), pytest.mark.xdist_group("reason_rl")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,6 +91,53 @@ def run(arm, folder, **changes):
     return driver.run(tiny_study, arm, "tiny", tiny(arm, **changes), [0], folder, quiet=True)[0]
 
 
+def parts(config):
+    """A configuration and all its nested parts."""
+    yield config
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from parts(value)
+
+
+GENERIC = ("dataclasses", "tutelage.lab.", "studies.", "test_")
+"""Who reads every field whatever it means: copying, checking, recording."""
+
+
+def test_every_field_is_read_by_something(tmp_path, monkeypatch):
+    """By the methods themselves: reads by what copies, checks and records configurations do not count.
+
+    It is the first test that runs anything: what lies in the cache is not made again, and reads nothing.
+    """
+    read: set[tuple[type, str]] = set()
+
+    def watching(kind):
+        plain = kind.__getattribute__
+
+        def look(self, name):
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if not name.startswith("_") and not caller.startswith(GENERIC):
+                read.add((kind, name))
+            return plain(self, name)
+
+        monkeypatch.setattr(kind, "__getattribute__", look)
+
+    kinds = {type(part) for part in parts(study.config())}
+    for kind in kinds:
+        watching(kind)
+    file = tmp_path / "questions.jsonl"
+    rows = [{"question": f"What is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"} for n in range(1, 9)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    load_tasks(TaskConfig("file", str(file), num_train=4, num_test=2, num_demonstrations=1))
+    arms = ("ei", "ei_orm", "ppo", "grpo", "rcrl", "rcrl_step", "dpo", "sft", "ppo_dense", "ppo_sorm_dense", "base")
+    for arm in arms:
+        run(arm, tmp_path / arm)
+    monkeypatch.undo()
+    every = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
+    schedule = {(kind, name) for kind, name in every if kind.__name__ == "Schedule"}  # the driver's own
+    assert every - read - schedule == set()
+
+
 @pytest.mark.parametrize("arm", study.arms)
 def test_every_arm_runs_and_its_figures_are_sound(arm, tmp_path):
     result = run(arm, tmp_path / "run")
@@ -121,50 +170,6 @@ def test_evaluating_more_often_changes_nothing(tmp_path):
 def test_an_untrained_start_gains_nothing(tmp_path):
     figures = run("base", tmp_path / "run").figures
     assert all(value == 0 for name, value in figures.items() if name.startswith("gain_"))
-
-
-CONFIGURATIONS = [type(part) for part in (study.config(),)]
-
-
-def parts(config):
-    """A configuration and all its nested parts."""
-    yield config
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from parts(value)
-
-
-GENERIC = ("dataclasses", "tutelage.lab.", "studies.", "test_")
-"""Who reads every field whatever it means: copying, checking, recording."""
-UNREAD_HERE = {"schedule.best_figure"}
-
-
-def test_every_field_is_read_by_something(tmp_path, monkeypatch):
-    """By the methods themselves: reads by what copies, checks and records configurations do not count."""
-    read: set[tuple[type, str]] = set()
-
-    def watching(kind):
-        plain = kind.__getattribute__
-
-        def look(self, name):
-            caller = sys._getframe(1).f_globals.get("__name__", "")
-            if not name.startswith("_") and not caller.startswith(GENERIC):
-                read.add((kind, name))
-            return plain(self, name)
-
-        monkeypatch.setattr(kind, "__getattribute__", look)
-
-    kinds = {type(part) for part in parts(study.config())}
-    for kind in kinds:
-        watching(kind)
-    arms = ("ei", "ei_orm", "ppo", "grpo", "rcrl", "rcrl_step", "dpo", "sft", "ppo_dense", "ppo_sorm_dense", "base")
-    for arm in arms:
-        run(arm, tmp_path / arm)
-    monkeypatch.undo()
-    every = {(kind, field.name) for kind in kinds for field in dataclasses.fields(kind)}
-    schedule = {(kind, name) for kind, name in every if kind.__name__ == "Schedule"}  # the driver's own
-    assert every - read - schedule == set()
 
 
 def test_claims_are_undecided_without_runs():

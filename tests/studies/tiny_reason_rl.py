@@ -16,6 +16,7 @@ from tutelage.studies.reason_rl.config import Config
 FIT = {"num_epochs": 1.0, "batch_size": 8, "learning_rate": 1e-3}
 PARTS = ("demonstration", "iteration.sft", "conditioned.sft")
 TINY = {
+    "base.few_shot": 0,
     "task.num_train": 12,
     "task.num_test": 6,
     "task.num_demonstrations": 6,

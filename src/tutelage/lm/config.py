@@ -29,8 +29,8 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
-    """A model from nothing."""
+class FromScratchConfig:
+    """A model from nothing, for a tokenizer that there is."""
 
     size: str = setting("mini", "Width and depth.", choices=tuple(SIZES))
     context: int = setting(256, "Positions; longer documents are cut into pieces.", interval="[8, inf)", unit="tokens")
@@ -38,6 +38,12 @@ class PretrainConfig:
     num_epochs: float = setting(2.0, "Passes over the text.", interval="(0, inf)", unit="epochs")
     learning_rate: float = setting(2e-3, "AdamW's step size at its peak.", interval="(0, inf)")
     weight_decay: float = setting(0.01, "AdamW's decay of matrices.", interval="[0, inf)")
+
+
+@dataclass(frozen=True)
+class PretrainConfig(FromScratchConfig):
+    """A model from nothing, its tokenizer too."""
+
     tokenizer: TokenizerConfig = part(TokenizerConfig)
 
 

@@ -20,7 +20,7 @@ from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
 from tutelage.lab.progress import Progress
 from tutelage.lm import folders
-from tutelage.lm.config import SIZES, PretrainConfig, SFTConfig, TokenizerConfig
+from tutelage.lm.config import SIZES, FromScratchConfig, PretrainConfig, SFTConfig, TokenizerConfig
 from tutelage.lm.training.batches import Example
 from tutelage.lm.training.sft import SFT
 
@@ -72,7 +72,7 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Any:
 
 
 def new_model(
-    vocabulary: int, config: PretrainConfig, seed: int = 0, *, special: tuple[int | None, int, int] = (0, 1, 2)
+    vocabulary: int, config: FromScratchConfig, seed: int = 0, *, special: tuple[int | None, int, int] = (0, 1, 2)
 ) -> Any:
     """A Llama-architecture model with random weights from the seed; input and output share their embeddings.
 
@@ -111,7 +111,7 @@ def documents(tokenizer: Any, texts: Sequence[str], context: int) -> list[Exampl
 def pretrain(
     texts: Sequence[str],
     folder: str | Path,
-    config: PretrainConfig | None = None,
+    config: FromScratchConfig | None = None,
     seed: int = 0,
     *,
     tokenizer: Any = None,
@@ -125,7 +125,8 @@ def pretrain(
     Raises `BadInput` for an empty corpus, and for settings outside their ranges.
 
     Args:
-        tokenizer: one that is ready, with bos and eos tokens; `config.tokenizer` then plays no part.
+        config: with a `tokenizer` to be made (`PretrainConfig`), unless there is one.
+        tokenizer: one that is ready, with bos and eos tokens.
     """
     config = config or PretrainConfig()
     validate(config)
@@ -143,7 +144,9 @@ def pretrain(
         if done.get("identity") != identity:
             raise BadInput(f"{folder}: holds a model made from other text or settings; choose another --out")
         return done["figures"]
-    tokenizer = train_tokenizer(texts, config.tokenizer) if tokenizer is None else tokenizer
+    if tokenizer is None:
+        wanted = config.tokenizer if isinstance(config, PretrainConfig) else TokenizerConfig()
+        tokenizer = train_tokenizer(texts, wanted)
     special = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
     examples = documents(tokenizer, texts, config.context)
     mean = sum(map(len, examples)) / len(examples)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting
-from tutelage.lm.config import PretrainConfig, SFTConfig
+from tutelage.lm.config import FromScratchConfig, SFTConfig
 from tutelage.posttraining.config import (
     ExpertIterationConfig,
     OnlineConfig,
@@ -34,7 +34,7 @@ class BaseConfig:
     dtype: str = setting("float32", "Type of the weights.", choices=("float32", "bfloat16"))
     device: str = setting("auto", "Where models run; auto: a GPU if there is one.", choices=("auto", "cpu", "cuda"))
     seed: int = setting(0, "Seed of the small model.", interval="[0, 4294967295]")
-    pretrain: PretrainConfig = part(PretrainConfig)
+    pretrain: FromScratchConfig = part(FromScratchConfig)
     corpus: CorpusConfig = part(CorpusConfig)
 
 
