@@ -1,5 +1,6 @@
 """The composition of the study: its map, arms, presets, refusals, every arm run, and that every field is read."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -129,6 +130,8 @@ def test_every_field_is_read_by_something(tmp_path, monkeypatch):
     rows = [{"question": f"What is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"} for n in range(1, 9)]
     file.write_text("\n".join(map(json.dumps, rows)))
     load_tasks(TaskConfig("file", str(file), num_train=4, num_test=2, num_demonstrations=1))
+    with contextlib.suppress(BadInput):  # the package may not be there; the setting is read before that is known
+        load_tasks(TaskConfig("reasoning_gym"))
     arms = ("ei", "ei_orm", "ppo", "grpo", "rcrl", "rcrl_step", "dpo", "sft", "ppo_dense", "ppo_sorm_dense", "base")
     for arm in arms:
         run(arm, tmp_path / arm)
