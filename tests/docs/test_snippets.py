@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
 import types
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,12 +24,14 @@ from tutelage.lab import driver
 from tutelage.lab.configuration import configure, fields, flatten, override
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import parse_values
+from tutelage.lm import corpus, pretraining
 from tutelage.lm.config import PretrainConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("guides/library.md", "guides/add-a-study.md", "studies/minimax.md")
 STUDY_PAGE = "studies/minimax.md"
 MODELS_PAGE = "guides/language-models.md"
+FEEDBACK_PAGE = "studies/reason_rl.md"
 minimax = studies.load("minimax")
 
 
@@ -90,6 +94,21 @@ def test_the_blocks_about_language_models_run_one_after_another(tmp_path, monkey
     reader = types.ModuleType("reader")
     for line, code in blocks(MODELS_PAGE):
         exec(compile("\n" * (line - 1) + code, f"docs/{MODELS_PAGE}", "exec"), reader.__dict__)
+
+
+def test_the_blocks_about_learning_from_feedback_run_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    problems = corpus.arithmetic(40, seed=0)
+    settings = PretrainConfig(size="nano", num_epochs=2.0, batch_tokens=1024, learning_rate=8e-3)
+    pretraining.pretrain([each.text for each in problems], "models/base", settings, quiet=True)
+    rows = [json.dumps({"question": each.question, "answer": each.answer}) for each in problems]
+    Path("questions.jsonl").write_text("\n".join(rows), "utf-8")
+    reader = types.ModuleType("reader")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="max_new_tokens")  # so small a model rambles
+        for line, code in blocks(FEEDBACK_PAGE):
+            exec(compile("\n" * (line - 1) + code, f"docs/{FEEDBACK_PAGE}", "exec"), reader.__dict__)
+    assert Path("models/after/config.json").is_file()
 
 
 # Tables made from the code.
