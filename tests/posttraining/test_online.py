@@ -95,14 +95,25 @@ class Given(Rollouts):
         return found
 
 
-@pytest.mark.parametrize(("algorithm", "factor"), [("rloo", 1.0), ("dr_grpo", 0.5)])
-def test_updates_summed_over_all_pairs_of_outputs_are_the_exact_gradient(algorithm, factor):
-    """Of E[R] − β KL, from the gradients that the optimiser of a real learner was given, on a Llama."""
-    words = ("</s>", "a", "b")
-    policy = nano.policy(words=words)
+@pytest.mark.parametrize(("algorithm", "size", "factor"), [("ppo", 1, 1.0), ("rloo", 2, 1.0), ("dr_grpo", 2, 0.5)])
+def test_updates_summed_over_all_groups_of_outputs_are_the_exact_gradient(algorithm, size, factor):
+    """Of E[R] − β KL, from the gradients that the optimiser of a real learner was given, on a Llama.
+
+    PPO with a trace of 1 and a value function that is anything.
+    """
+    policy = nano.policy(words=("</s>", "a", "b"))
     dealt = Given(Sampling(max_new_tokens=2))
     config = OnlineConfig(
-        algorithm=algorithm, num_questions=1, num_samples=2, num_epochs=1, num_minibatches=1, kl=0.4, max_grad_norm=0
+        algorithm=algorithm,
+        num_questions=1,
+        num_samples=size,
+        num_epochs=1,
+        num_minibatches=1,
+        kl=0.4,
+        max_grad_norm=0,
+        trace=1.0,
+        whiten=False,
+        value_coefficient=0.0,
     )
     amounts = {"a": 1.0, "b": -0.5, "ab": 2.0, "": 0.3, "ba": 0.7}
     found = Online(policy, QUESTIONS[:1], dealt, each(lambda _, text: amounts.get(text, 0.0)), config)
@@ -118,13 +129,13 @@ def test_updates_summed_over_all_pairs_of_outputs_are_the_exact_gradient(algorit
     likely = logprobs.detach().sum(1).exp()
     assert float(likely.sum()) == pytest.approx(1, abs=1e-5)
     expected = torch.zeros_like(exact)
-    for i, j in itertools.product(range(len(outputs)), repeat=2):
-        dealt.next = [[outputs[i], outputs[j]]]
+    for group in itertools.product(range(len(outputs)), repeat=size):
+        dealt.next = [[outputs[k] for k in group]]
         found.update(from_arrays(state))
         # The loss is divided by the tokens that were drawn, or (Dr. GRPO) the 2 · 2 that could have been.
-        tokens = len(outputs[i]) + len(outputs[j]) if algorithm == "rloo" else 4
+        tokens = 4 if algorithm == "dr_grpo" else sum(len(outputs[k]) for k in group)
         step = -torch.cat([p.grad.flatten() for p in found.policy.model.parameters()])
-        expected += likely[i] * likely[j] * step * tokens / 2
+        expected += likely[list(group)].prod() * step * tokens / size
     torch.testing.assert_close(expected, factor * exact, rtol=1e-4, atol=1e-5)
 
 

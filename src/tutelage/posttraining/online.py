@@ -50,7 +50,8 @@ class Online:
     Args:
         policy: the start. With `lora_rank` its model is given an adapter, and `self.policy` has the model with it.
         rollouts: how to draw: at a temperature above 0, from the whole distribution, which is the one that is trained.
-        reward: any function that fits `Reward`; it is handed all rollouts of an update at once.
+        reward: any function that fits `Reward`; it is handed all rollouts of an update at once. For PPO, what is earned
+            before the end may depend on nothing that comes later.
 
     Raises:
         BadInput: a value outside its range, fewer questions than an update takes, groups of 1 for a group algorithm,
