@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tutelage.backends.torch_program import TorchProgram
+from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.lm.pools import Rollout
 from tutelage.posttraining.questions import Question
@@ -19,8 +20,9 @@ SHOWN = 8
 """Test questions whose greedy answers are shown."""
 
 
-def exhibits(config: Config, program: TorchProgram, state: Any) -> list[Exhibit]:
+def exhibits(config: Config, program: Program, state: Any) -> list[Exhibit]:
     """Greedy solutions before and after, of the first seed."""
+    assert isinstance(program, TorchProgram)
     system = program.system(0)
     assert isinstance(system, System)
     of_seed = program.seed_state(state, 0)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -136,7 +136,10 @@ class Start:
             )
             content = {
                 "figures": figures(self.tasks.test, pool, greedy, ks=powers(self.config.evaluation.num_samples)),
-                "keys": [sorted({"|".join(key) for key in keys if key}) for keys in equation_keys(pool)],
+                "keys": [
+                    sorted({"|".join(cast("tuple[str, ...]", key)) for key in keys if key})
+                    for keys in equation_keys(pool)
+                ],
             }
             atomic.write_json(folder / "tested.json", content)
 
