@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tutelage.lab import configuration, record
+from tutelage.lab import comparisons, configuration, record
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting
 from tutelage.lab.study import Arm, Claim, Exhibit, Paper, Preset, Published, Study
@@ -121,6 +121,17 @@ def _no_build(config, seeds):
     raise AssertionError("the report never builds a program")
 
 
+def panels(results):
+    """Two comparisons in our own drawing, one from elsewhere, one in numbers."""
+    drawn = comparisons.against(results, "suite_solved", "held_out_return", x_label="held-out return")
+    yield Exhibit("against-return", "Solved against return", f"Mean over seeds. {ATTACK}", svg=drawn)
+    drawn = comparisons.plane(results, "held_out_solved", "episode_length")
+    yield Exhibit("plane", "Solved and how fast", "A small point for each run.", svg=drawn)
+    yield Exhibit("hostile", "A comparison that attacks", "It must stay a picture.", svg=HOSTILE)
+    rows = [(run.arm, f"{run.figures['suite_solved']:.2f}") for run in results if run.seed == 0]
+    yield Exhibit("first", "First seeds", "In numbers.", rows=(("arm", "solved"), *rows))
+
+
 STUDY = Study(
     name="paper",
     paper=Paper("Invented: Curricula in a Study Made of Formulas", "Nobody, Nemo & Niemand", 2026, "0000.00000"),
@@ -135,6 +146,7 @@ STUDY = Study(
     build=_no_build,
     work=lambda config: ("learning steps", float(WORK)),
     headline="suite_solved",
+    panels=lambda results: list(panels(results)),
     main_arm="accel",
 )
 

@@ -67,6 +67,8 @@ EVERY = {
     "bars": lambda **k: plots.bars([plots.Bar("a", 1, 0.5, 1.5, (0.6, 1.4)), plots.Bar("b", 2)], title="t", **k),
     "heat_map": lambda **k: plots.heat_map([[1, np.nan], [3, 4]], rows=["a", "b"], columns=["c", "d"], title="t", **k),
     "scatter": lambda **k: plots.scatter([1, 2], [3, 4], groups=["a", "b"], title="t", **k),
+    "plane": lambda **k: plots.plane([plots.Cloud("a", [1, 2], [3, 4]), plots.Cloud("b", [2], [1], 1)], title="t", **k),
+    "octaves": lambda **k: plots.curves([line("a", y=(1.0, 2.0, 4.0))], scale="log2", title="t", **k),
     "small_multiples": lambda **k: plots.small_multiples({"p": [line()], "q": [line()]}, title="t", **k),
 }
 
@@ -122,6 +124,7 @@ def test_names_from_outside_are_text():
     hostile = "<script>alert(1)</script> $\\frac{1}{0}$ _x \x00\x1b 名前 \"' &amp;"
     svg = plots.curves([line(hostile)], title=hostile, x_label=hostile, y_label=hostile, work=(hostile, 2.0))
     svg += plots.scatter([1.0], [1.0], groups=[hostile], title="_hidden")
+    svg += plots.plane([plots.Cloud(hostile, [1.0, 2.0], [1.0, 0.0])], title=hostile, x_label=hostile)
     svg += plots.bars([plots.Bar(hostile, 1.0)]) + plots.small_multiples({hostile: [line(hostile)]})
     assert "<script" not in svg
     assert "&lt;script&gt;" in svg
@@ -152,6 +155,56 @@ def test_labels_at_the_ends_never_overlap():
     assert rows[0] > 0 and rows[-1] < 360
 
 
+def test_labels_of_points_in_a_plane_never_overlap():
+    clouds = [plots.Cloud(f"arm {k}", [0.1 * k, 0.2], [0.5, 0.5 + 0.001 * k], k) for k in range(14)]
+    root = ElementTree.fromstring(plots.plane(clouds))
+    texts = [text for text in root.iter(f"{SVG}text") if (text.text or "").startswith("arm")]
+    rows = sorted(float(text.get("y")) for text in texts)
+    assert len(rows) == 14
+    assert min(np.diff(rows)) > 11
+    assert rows[0] > 0 and rows[-1] < 340
+    assert len({text.get("x") for text in texts}) == 1  # a column beside the plane
+
+
+def ticks(svg):
+    """The words under the horizontal axis with their places."""
+    texts = [text for text in ElementTree.fromstring(svg).iter(f"{SVG}text") if "middle" in text.get("style", "")]
+    return {text.text: float(text.get("x")) for text in texts if re.fullmatch(r"[\d.k]+", text.text or "")}
+
+
+def test_an_axis_of_octaves_gives_each_doubling_the_same_room():
+    ks = np.array([1, 2, 4, 8, 16, 32, 96])
+    svg = plots.curves([plots.Curve("a", ks, np.linspace(0, 1, ks.size))], scale="log2")
+    found = ticks(svg)
+    assert list(found) == ["1", "2", "4", "8", "16", "32", "64"]
+    np.testing.assert_allclose(np.diff(list(found.values())), np.diff(list(found.values()))[0], atol=0.05)
+    drawn = positions(svg, plots.PALETTE[0])
+    np.testing.assert_allclose(drawn[:6, 0], list(found.values())[:6], atol=0.05)
+    assert list(ticks(plots.curves([plots.Curve("a", 2.0 ** np.arange(21), np.arange(21))], scale="log2")))[:3] == [
+        "1",
+        "8",
+        "64",
+    ]
+
+
+def test_a_curve_that_ends_before_the_others_ends_in_a_dot():
+    short, long = line("short", 0, (1.0, 2.0)), line("long", 1, (1.0, 2.0, 3.0))
+    assert plots.curves([short, long]).count("<use") - plots.curves([long, long]).count("<use") == 1
+
+
+def test_points_of_a_plane_are_where_the_numbers_are():
+    cloud = plots.Cloud("a", [0.0, 1.0, np.nan], [0.0, 4.0, 2.0])
+    root = ElementTree.fromstring(plots.plane([cloud]))
+    shade = f"fill: {plots.PALETTE[0]}"
+    points = [
+        (float(use.get("x")), float(use.get("y"))) for use in root.iter(f"{SVG}use") if shade in use.get("style", "")
+    ]
+    (x0, y0), (x1, y1), mean = points
+    assert mean == pytest.approx(((x0 + x1) / 2, (y0 + y1) / 2), abs=0.01)
+    assert x1 > x0 and y1 < y0
+    assert "a: 0.5, 2" in plots.plane([cloud])
+
+
 def test_pooling_moves_labels_as_little_as_needed():
     np.testing.assert_allclose(plots._apart(np.array([0.1, 0.5, 0.9]), 0.1), [0.1, 0.5, 0.9])
     np.testing.assert_allclose(plots._apart(np.array([0.5, 0.5, 0.9]), 0.1), [0.45, 0.55, 0.9])
@@ -161,6 +214,14 @@ def test_pooling_moves_labels_as_little_as_needed():
 def test_nothing_to_draw_still_draws():
     empty = plots.Curve("none", np.array([]), np.array([]))
     nan = line(y=(np.nan, np.nan))
+    none = plots.Cloud("none", [np.nan], [1.0])
+    for svg in (
+        plots.plane([]),
+        plots.plane([none]),
+        plots.curves([], scale="log2"),
+        plots.curves([nan], scale="log2"),
+    ):
+        ElementTree.fromstring(svg)
     for svg in (plots.curves([]), plots.curves([empty]), plots.curves([nan]), plots.bars([])):
         ElementTree.fromstring(svg)
     assert "has no values" in plots.curves([nan])
@@ -180,6 +241,7 @@ def test_short_numbers(number, words):
         (lambda: plots.heat_map([[1, 2]], rows=["a"], columns=["b"]), "values"),
         (lambda: plots.scatter([1, 2], [1]), "x, y, groups"),
         (lambda: plots.scatter([1, 2], [1, 2], groups=["a"]), "x, y, groups"),
+        (lambda: plots.plane([plots.Cloud("a", [1, 2], [1])]), "cloud 'a'"),
         (lambda: plots.small_multiples({}), "panels"),
     ],
 )

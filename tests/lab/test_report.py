@@ -1,5 +1,6 @@
 """The report from folders: what it says, what it leaves out, and that nothing from outside becomes markup."""
 
+import dataclasses
 import html.parser
 import io
 import itertools
@@ -97,6 +98,73 @@ def test_page_says_what_was_asked_and_found(page):
         assert words in page.text, words
 
 
+def test_comparisons_are_drawn_from_all_runs_and_kept(page, study_folder):
+    headings = [words for tag, words in page.words if tag == "h2"]
+    assert headings[:4] == ["Claims", "Results", "Comparisons", "Learning curves"]
+    titles = [words for tag, words in page.words if tag == "title"]
+    assert {"suite_solved", "episode_length against held_out_solved"} <= set(titles)  # inline, for those who hear them
+    described = next(words for tag, words in page.words if tag == "desc" and words.startswith("accel: "))
+    assert [words.partition(":")[0] for words in described.split("; ")] == [  # as the arms come in the page
+        "accel", "dr", "plr", "plr_robust", "paired", "random_replay"
+    ]  # fmt: skip
+    for seed, result in enumerate(json.loads(f.read_text()) for f in study_folder.glob("accel/seed-0/result.json")):
+        assert f"accel {result['figures'][str(seed)]['suite_solved']:.2f}" in page.text
+    kept = {path.name for path in (study_folder / "figures").iterdir()}
+    assert kept == {"against-return.svg", "plane.svg", "hostile.svg", "first.json", "index.json"}
+
+
+@pytest.fixture(scope="module")
+def small_folder(tmp_path_factory):
+    folder = write_study(tmp_path_factory.mktemp("small") / "study", arms=("dr", "accel"), seeds=1, exhibits=False)
+    write_report([folder], study=STUDY)
+    return folder
+
+
+def test_comparisons_kept_before_are_shown_where_the_study_is_not_known(small_folder, tmp_path):
+    text = write_report([small_folder], tmp_path / "page.html").read_text()
+    again = Outline(text)
+    assert "Comparisons" in [words for tag, words in again.words if tag == "h2"]
+    assert "Solved against return" in again.text
+    assert "accel: " not in [words for tag, words in again.words if tag == "desc"]  # a file is a picture, no markup
+    assert len(again.of("img")) == 3
+    assert "<script>" not in text
+
+
+def test_what_a_comparison_lacks_costs_the_comparison_alone(small_folder, tmp_path):
+    def broken(results):
+        raise KeyError(f"pass@8 {ATTACK}")
+
+    for panels, problem in ((broken, "could not be drawn (KeyError: "), (lambda results: [], None)):
+        study = dataclasses.replace(STUDY, panels=panels)
+        text = write_report([small_folder], tmp_path / "page.html", study=study).read_text()
+        page = Outline(text)
+        assert "Comparisons" not in [words for tag, words in page.words if tag == "h2"]
+        assert ("What is missing" in page.text) == (problem is not None)
+        assert problem is None or problem in page.text
+        assert "<script>" not in text
+
+
+def test_unfinished_runs_are_compared_as_far_as_they_are(tmp_path):
+    folder = write_study(tmp_path / "study", arms=("dr", "accel"), seeds=2, exhibits=False)
+    (folder / "accel" / "seed-1" / "result.json").unlink()
+    seen = []
+    study = dataclasses.replace(STUDY, panels=lambda results: seen.extend(results) or [])
+    write_report([folder], study=study)
+    assert [(result.arm, result.seed) for result in seen] == [("accel", 0), ("accel", 1), ("dr", 0), ("dr", 1)]
+    assert all("suite_solved" in result.figures for result in seen)
+    assert [result.cost.get("work_per_second") for result in seen] == [6.5 * 2048, None, 6.5 * 2048, 6.5 * 2048]
+    write_report([folder / "dr" / "seed-0"], study=study)
+    assert len(seen) == 4  # one run compares with nothing
+
+
+def test_a_folder_that_cannot_keep_comparisons_is_still_reported(tmp_path):
+    folder = write_study(tmp_path / "study", arms=("dr", "accel"), seeds=1, exhibits=False)
+    (folder / "figures").write_text("in the way")
+    page = read(write_report([folder], tmp_path / "page.html", study=STUDY))
+    assert "The comparisons are not kept" in page.text
+    assert "Comparisons" in [words for tag, words in page.words if tag == "h2"]
+
+
 def test_claims_stand_with_their_verdicts(page):
     chips = [attributes["class"] for attributes in page.of("span") if "chip" in attributes.get("class", "")]
     assert chips == ["chip holds"] * 4 + ["chip fails"] * 2 + ["chip undecided"] * 2
@@ -114,7 +182,7 @@ def test_nothing_is_fetched_and_nothing_runs(page, study_folder):
     for tag in ("script", "link", "iframe", "object", "embed", "base", "form", "video", "audio"):
         assert page.of(tag) == []
     sources = [attributes["src"] for attributes in page.of("img")]
-    assert len(sources) == 4 + 5 * 3
+    assert len(sources) == 4 + 5 * 3 + 1
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     for _, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")]

@@ -43,7 +43,8 @@ def brightness(page):
 def test_content_is_there(desk):
     assert desk.evaluate("document.title") == f"{STUDY.paper.title} · Tutelage report"
     headings = desk.evaluate("[...document.querySelectorAll('h2')].map(h => h.textContent)")
-    assert headings == ["Claims", "Results", "Learning curves", "Exhibits", "Configuration", "Cost", "Versions"]
+    first = ["Claims", "Results", "Comparisons", "Learning curves"]
+    assert headings == [*first, "Exhibits", "Configuration", "Cost", "Versions"]
     assert desk.evaluate("document.querySelectorAll('.claims > li').length") == 8
     assert desk.evaluate("[...document.querySelectorAll('.chip')].map(c => c.textContent)").count("✓ holds") == 4
     assert desk.evaluate("document.querySelectorAll('.claims .strip .interval').length") == 7

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from tutelage.lab.errors import BadInput
@@ -25,6 +25,7 @@ from tutelage.lab.svg import INK, plain, render
 
 PALETTE = ("#2d6996", "#ff5a00", "#2da587", "#960ff0", "#b43c2d", "#a578e1")
 """At least 3:1 against both page backgrounds, and apart for normal, protan, deutan and tritan sight (OKLab ≥ 0.13)."""
+_MARKERS = "os^D"
 DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.6)), (0, (1.1, 1.3)), (0, (6, 1.5, 1.2, 1.5)))
 
 
@@ -52,6 +53,16 @@ class Bar:
     series: int = 0
 
 
+@dataclass(frozen=True)
+class Cloud:
+    """Points of one kind in a plane, one for each run; `series` chooses colour and marker."""
+
+    label: str
+    x: ArrayLike
+    y: ArrayLike
+    series: int = 0
+
+
 def colour(series: int) -> str:
     """The colour of a series; they repeat with another dash."""
     return PALETTE[series % len(PALETTE)]
@@ -69,6 +80,7 @@ def curves(
     x_label: str = "",
     y_label: str = "",
     work: tuple[str, float] | None = None,
+    scale: Literal["linear", "log2"] = "linear",
     labels: bool = True,
     size: tuple[int, int] = (680, 340),
     name: str = "",
@@ -77,6 +89,7 @@ def curves(
 
     Args:
         work: (unit, amount in one step of x): a second axis on top counts in it.
+        scale: of the horizontal axis; "log2" has its ticks at powers of two, and shows only what is above zero.
         labels: write each curve's label beside its right end; otherwise the caller shows a legend.
         size: in pixels; the drawing scales with its box.
         name: what the ids in the SVG begin with; by default a hash of the content.
@@ -90,6 +103,8 @@ def curves(
         axes.set_ylabel(plain(y_label))
         if work is not None:
             _work_axis(axes, *work)
+        if scale == "log2":
+            _octaves(axes, lines)
         if labels:
             _end_labels(axes, lines)
 
@@ -239,6 +254,49 @@ def scatter(
     return render(draw, size, title or f"{y_label} against {x_label}", f"{across.size} points", name)
 
 
+def plane(
+    clouds: Sequence[Cloud],
+    *,
+    title: str = "",
+    x_label: str = "",
+    y_label: str = "",
+    size: tuple[int, int] = (460, 340),
+    name: str = "",
+) -> str:
+    """A plane with a small point for each run and a large one, with its label, for the mean of each cloud.
+
+    Points that are not finite are left out.
+    """
+    known: list[tuple[Cloud, np.ndarray, np.ndarray]] = []
+    for cloud in clouds:
+        across, up = np.asarray(cloud.x, dtype=np.float64), np.asarray(cloud.y, dtype=np.float64)
+        if across.ndim != 1 or across.shape != up.shape:
+            raise BadInput(f"cloud {cloud.label!r}: got x {across.shape} and y {up.shape}; allowed is one y for each x")
+        finite = np.isfinite(across) & np.isfinite(up)
+        if finite.any():
+            known.append((cloud, across[finite], up[finite]))
+    means = [_Place(float(x.mean()), float(y.mean()), cloud.label, cloud.series) for cloud, x, y in known]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for (cloud, x, y), point in zip(known, means, strict=True):
+            look = {"color": colour(cloud.series), "mew": 0, "clip_on": False}
+            marker = _MARKERS[cloud.series // len(PALETTE) % len(_MARKERS)]
+            if x.size > 1:
+                axes.plot(x, y, marker, ms=4, alpha=0.55, **look)
+            axes.plot([point.x], [point.y], marker, ms=9, **look)
+        axes.margins(0.06)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_title(plain(title))
+        axes.set_xlabel(plain(x_label))
+        axes.set_ylabel(plain(y_label))
+        _side_labels(axes, means, widths=[0.7] * len(means))
+
+    described = "; ".join(f"{point.label}: {point.x:.3g}, {point.y:.3g}" for point in means) or "no points"
+    return render(draw, size, title or f"{y_label} against {x_label}", described, name)
+
+
 def short(number: float) -> str:
     """A count in three or four characters: 950, 1.2k, 30k, 4.1M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -273,39 +331,73 @@ def _work_axis(axes: Axes, unit: str, amount: float) -> None:
     top.tick_params(labelsize=10)
 
 
+class _Place(NamedTuple):
+    """A point that gets a label: where it is, in words, and in which colour."""
+
+    x: float
+    y: float
+    label: str
+    series: int
+
+
+def _end(line: Curve) -> _Place | None:
+    """The last point of a curve that has a value."""
+    x, y = np.asarray(line.x, dtype=np.float64), np.asarray(line.y, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(y))
+    return _Place(float(x[known[-1]]), float(y[known[-1]]), line.label, line.series) if known.size else None
+
+
 def _end_labels(axes: Axes, lines: Sequence[Curve]) -> None:
-    """Labels beside the right ends, pushed apart where they would overlap, with a thread to the end of the curve."""
-    ends = []
-    for line in lines:
-        x, y = np.asarray(line.x, dtype=np.float64), np.asarray(line.y, dtype=np.float64)
-        known = np.flatnonzero(np.isfinite(y))
-        if known.size:
-            ends.append((float(y[known[-1]]), float(x[known[-1]]), line))
-    if not ends:
+    """A label for each curve; where it ends before the others a dot says so, and the thread is no part of it."""
+    ends = [end for line in lines if (end := _end(line)) is not None]
+    right = max((end.x for end in ends), default=0.0)
+    for end in ends:
+        if end.x < right:
+            axes.plot([end.x], [end.y], "o", color=colour(end.series), ms=4, mew=0)
+    _side_labels(axes, ends, widths=[1.6 if end.x == right else 0.7 for end in ends])
+    if ends:
+        axes.set_xlim(right=right)
+
+
+def _side_labels(axes: Axes, points: Sequence[_Place], widths: Sequence[float]) -> None:
+    """Labels in a column on the right, pushed apart where they would overlap, each with a thread to its point."""
+    if not points:
         return
     low, high = axes.get_ylim()
     gap = 14 / max(axes.get_window_extent().height, 1)  # a line of text, as a share of the height
-    wanted = np.array([(end[0] - low) / (high - low) for end in ends])
+    wanted = np.array([(point.y - low) / (high - low) for point in points])
     order = np.argsort(wanted, kind="stable")
     places = _apart(wanted[order], gap)
     steps = gap * np.arange(places.size)
     places = np.maximum(np.minimum(places, 0.97 - steps[::-1]), 0.03 + steps)
-    right = max(end[1] for end in ends)
     for place, index in zip(places, order, strict=True):
-        y, x, line = ends[index]
-        shade = colour(line.series)
+        point = points[index]
+        threads = {"arrowstyle": "-", "relpos": (0, 0.5), "color": colour(point.series), "lw": widths[index]}
         axes.annotate(
-            plain(line.label, 24),
-            xy=(x, y),
+            plain(point.label, 24),
+            xy=(point.x, point.y),
             xycoords="data",
             xytext=(1.035, place),
             textcoords="axes fraction",
             va="center",
             fontsize=11,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": shade, "lw": 1.6, "shrinkA": 1, "shrinkB": 1},
+            arrowprops=threads | {"shrinkA": 1, "shrinkB": 1},
         )
-    axes.set_xlim(right=right)
+
+
+def _octaves(axes: Axes, lines: Sequence[Curve]) -> None:
+    """A horizontal axis in powers of two."""
+    all_x = np.concatenate([np.asarray(line.x, dtype=np.float64) for line in lines] or [np.ones(1)])
+    above = all_x[all_x > 0]
+    least, most = (above.min(), above.max()) if above.size else (1.0, 2.0)
+    exponents = np.arange(np.floor(np.log2(least)), np.ceil(np.log2(most)) + 1)
+    exponents = exponents[:: -(-exponents.size // 9)]
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator((2.0**exponents).tolist()))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.set_xlim(least / 1.02, most if most > least else 2 * most)
 
 
 def _apart(places: np.ndarray, gap: float) -> np.ndarray:

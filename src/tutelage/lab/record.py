@@ -97,9 +97,7 @@ def read_results(folder: str | Path) -> list[RunResult]:
     config = run.config()
     result = run.result() if run.finished() else {}
     final = result.get("figures", {})
-    cost = {name: value for name, value in result.items() if name in _COSTS}
-    if "work_per_second" in result:
-        cost["work_per_second"] = result["work_per_second"]["value"]
+    cost = costs(result)
     series: dict[tuple[int, str, str], tuple[array.array, array.array]] = {}
     latest: dict[int, dict[str, float]] = {}
     for record in run.metrics():
@@ -125,6 +123,14 @@ def read_results(folder: str | Path) -> list[RunResult]:
         )
         for seed in config["seeds"]
     ]
+
+
+def costs(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run took, of its `result.json`: the numbers of `RunResult.cost`."""
+    cost = {name: value for name, value in result.items() if name in _COSTS}
+    if isinstance(work := result.get("work_per_second"), Mapping) and "value" in work:
+        cost["work_per_second"] = work["value"]
+    return cost
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

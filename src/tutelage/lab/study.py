@@ -135,6 +135,8 @@ class Study:
         exhibits: `(config, program, its state) -> exhibits`, at the end of a run.
         play: `(config, program, its state, text, name of the text, episodes, seed) -> exhibits`: the run's agent on
             tasks of one's own, given as text; None where tasks have no text.
+        panels: `(results of all runs, arm by arm) -> exhibits` that compare the arms, for the report of a study
+            (`tutelage.lab.comparisons` draws them). Runs may be missing or unfinished, and lack figures.
         headline: the evaluation figure that progress, tables and curves show first.
         jobs: how many runs `tutelage study` has at a time when not told: 1 where a run uses all cores or a device by
             itself, 0 for one per core.
@@ -155,6 +157,7 @@ class Study:
     headline: str
     exhibits: Callable[[Config, Program, State], list[Exhibit]] | None = None
     play: Callable[[Config, Program, State, str, str, int, int], list[Exhibit]] | None = None
+    panels: Callable[[Sequence[RunResult]], list[Exhibit]] | None = None
     seeds: Literal["vmap", "loop"] = "loop"
     main_arm: str = ""
     jobs: int = 1

@@ -69,6 +69,12 @@ def render(draw: Callable[[Figure], None], size: tuple[int, int], title: str, de
     return _clean(file.getvalue(), size, title, description, name)
 
 
+def rendered(svg: str) -> bool:
+    """Whether `render` made this document, so that it can be put into a page as it is."""
+    root = svg[: svg.find(">") + 1]
+    return root.startswith(f'<svg xmlns="{_SVG}" viewBox="0 0 ') and ' class="plot" ' in root
+
+
 def _clean(text: str, size: tuple[int, int], title: str, description: str, name: str) -> str:
     """Matplotlib's SVG made fit to live in a page: own ids, no rules for other elements, the page's font and ink."""
     root = ElementTree.fromstring(text[text.index("<svg") :])

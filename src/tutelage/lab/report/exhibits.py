@@ -1,16 +1,18 @@
-"""The section of exhibits: pictures, animations and tables that the runs left, by arm."""
+"""The sections of pictures: what compares the arms of a study, and what the runs left, by arm."""
 
 from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from tutelage.lab.report import numbers
 from tutelage.lab.report.gather import Material, Run, ShownExhibit
 from tutelage.lab.report.markup import Markup, element
 from tutelage.lab.report.tables import table
-from tutelage.lab.study import Study
+from tutelage.lab.study import Exhibit, Study
+from tutelage.lab.svg import rendered
 
 _BUDGET = 12_000_000
 """Bytes of pictures in one page."""
@@ -45,6 +47,25 @@ def section(material: Material, arms: list[str], study: Study | None) -> Markup 
         parts,
         aria_labelledby="exhibits",
     )
+
+
+def comparisons(panels: Sequence[ShownExhibit]) -> Markup | None:
+    """The pictures and tables that compare the arms."""
+    if not panels:
+        return None
+    return element(
+        "section",
+        element("h2", "Comparisons", id="comparisons"),
+        element("div", [_exhibit(panel) for panel in panels], class_="panels"),
+        aria_labelledby="comparisons",
+    )
+
+
+def shown(exhibit: Exhibit) -> ShownExhibit:
+    """An exhibit that a study made just now. A picture that is not of our own drawing is treated as one from a file."""
+    own = rendered(exhibit.svg)
+    svg, inline = (b"", exhibit.svg) if own else (exhibit.svg.encode(), "")
+    return ShownExhibit(exhibit.name, exhibit.title, exhibit.caption, svg, exhibit.rows, inline)
 
 
 def _first(material: Material, arm: str) -> Run | None:
@@ -82,10 +103,13 @@ def _exhibit(exhibit: ShownExhibit) -> Markup:
         return element(
             "figure", table(list(head), body, label=exhibit.title, numeric=len(head)), caption, class_="broad"
         )
+    kind = "broad" if _width(exhibit.svg or exhibit.inline.encode()) > _BROAD else None
+    if exhibit.inline:
+        return element("figure", Markup(exhibit.inline), caption, class_=kind)
     # In an <img> a picture can neither run scripts nor fetch anything; animations still play.
     source = "data:image/svg+xml;base64," + base64.b64encode(exhibit.svg).decode("ascii")
     picture = element("img", src=source, alt=f"{exhibit.title}. {exhibit.caption}")
-    return element("figure", picture, caption, class_="broad" if _width(exhibit.svg) > _BROAD else None)
+    return element("figure", picture, caption, class_=kind)
 
 
 def _width(svg: bytes) -> float:

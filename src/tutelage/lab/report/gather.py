@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.lab.errors import BadInput
-from tutelage.lab.record import RunFolder
+from tutelage.lab.record import RunFolder, costs
 from tutelage.lab.report.numbers import real
 from tutelage.lab.study import RunResult
 from tutelage.lab.verdicts import Verdict, read_claims
@@ -26,13 +26,18 @@ _LARGEST_EXHIBIT = 3_000_000
 
 @dataclass(frozen=True)
 class ShownExhibit:
-    """An exhibit from `figures/`: the bytes of an SVG (untrusted), or the rows of a table."""
+    """An exhibit: the bytes of an SVG (untrusted), the rows of a table, or a drawing of `tutelage.lab.plots`.
+
+    Attributes:
+        inline: such a drawing, made just now and not read from anywhere, which the page can hold as it is.
+    """
 
     name: str
     title: str
     caption: str
     svg: bytes = b""
     rows: tuple[tuple[str, ...], ...] = ()
+    inline: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Material:
 
     Attributes:
         plans: the `study.json` of each study folder.
+        panels: the comparisons that a study folder holds in its own `figures/`.
         judged: whether there was a claims.json, even an empty one.
         problems: what is missing or could not be read, a sentence each.
     """
@@ -69,6 +75,7 @@ class Material:
     runs: list[Run] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     plans: list[Mapping[str, Any]] = field(default_factory=list)
+    panels: list[ShownExhibit] = field(default_factory=list)
     judged: bool = False
     problems: list[str] = field(default_factory=list)
 
@@ -122,6 +129,7 @@ def _add_study(material: Material, folder: Path) -> None:
         if record is not None:
             material.plans.append(record)
             _note_unstarted(material, record)
+    material.panels += _exhibits(folder / "figures", "the study", material.problems)
     claims = folder / "claims.json"
     if claims.is_file():
         try:
@@ -150,12 +158,14 @@ def _add_run(material: Material, folder: Path, label: str) -> None:
     series, latest = _series(RunFolder(folder), label, problems)
     final = about.get("figures")
     final = final if isinstance(final, dict) else {}
+    cost = {name: real(value) for name, value in costs(about).items()}
     results = []
     for seed in seeds:
         of_seed = final.get(str(seed))
         figures = of_seed if isinstance(of_seed, dict) else latest.get(seed, {})
         own = {(kind, name): curve for (owner, kind, name), curve in series.items() if owner == seed}
-        results.append(RunResult(str(config.get("arm", "")), seed, {str(n): real(v) for n, v in figures.items()}, own))
+        numbers = {str(name): real(value) for name, value in figures.items()}
+        results.append(RunResult(str(config.get("arm", "")), seed, numbers, own, cost))
     material.runs.append(
         Run(
             label=label,

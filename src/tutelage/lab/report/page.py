@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tutelage.lab import atomic
+from tutelage.lab import atomic, record
+from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import flag
 from tutelage.lab.report import claims, curves, exhibits, numbers, tables
-from tutelage.lab.report.gather import Material, gather
+from tutelage.lab.report.gather import Material, ShownExhibit, gather
 from tutelage.lab.report.markup import Markup, element
 from tutelage.lab.report.style import CSS
-from tutelage.lab.study import Study
+from tutelage.lab.study import Exhibit, RunResult, Study
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -23,6 +24,8 @@ def write_report(paths: Sequence[Path], out: Path | None = None, *, study: Study
     """Write the report of run folders and study folders, and return where it is.
 
     What is missing or torn is named in the page; it does not keep the page from coming.
+
+    The comparisons of a study (`Study.panels`) are drawn too and, of a single study folder, kept in its `figures/`.
 
     Args:
         out: the HTML file; by default `report.html` in the first folder.
@@ -35,14 +38,39 @@ def write_report(paths: Sequence[Path], out: Path | None = None, *, study: Study
     folders = [Path(path) for path in paths]
     target = out or folders[0] / "report.html" if folders else Path()
     material = gather(folders)
-    atomic.write_bytes(target, render(material, study).encode("utf-8"))
+    if study is not None and any(run.study != study.name for run in material.runs):
+        study = None
+    panels = material.panels
+    if study is not None and study.panels is not None:
+        drawn = _drawn(material, study, study.panels)
+        panels = [exhibits.shown(panel) for panel in drawn]
+        if drawn and material.plans and len(folders) == 1:
+            _keep(drawn, folders[0] / "figures", material)
+    atomic.write_bytes(target, render(material, study, panels).encode("utf-8"))
     return target
 
 
-def render(material: Material, study: Study | None = None) -> str:
-    """The whole page as text."""
-    if study is not None and any(run.study != study.name for run in material.runs):
-        study = None
+def _drawn(material: Material, study: Study, panels: Callable[[list[RunResult]], list[Exhibit]]) -> list[Exhibit]:
+    """What compares the arms, drawn now."""
+    if len(material.runs) < 2:
+        return []
+    try:
+        return panels([result for arm in material.arms(_order(study)) for result in material.results(arm)])
+    except Exception as error:  # a run that lacks what a picture needs costs the pictures, not the report
+        material.problems.append(f"The comparisons could not be drawn ({type(error).__name__}: {error}).")
+        return []
+
+
+def _keep(panels: list[Exhibit], folder: Path, material: Material) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+        record.write_exhibits(folder, panels)
+    except (BadInput, OSError) as error:  # a folder that can only be read, whose page goes elsewhere
+        material.problems.append(f"The comparisons are not kept: {error}.")
+
+
+def render(material: Material, study: Study | None = None, panels: Sequence[ShownExhibit] = ()) -> str:
+    """The whole page as text; `study` is that of all runs, or None."""
     arms = material.arms(_order(study))
     sections: list[tuple[str, str, Markup | None]] = [
         ("claims", "Claims", claims.section(material, study.published if study else ())),
@@ -50,6 +78,7 @@ def render(material: Material, study: Study | None = None) -> str:
     if material.runs:
         sections += [
             ("results", "Results", tables.results(material, arms, study)),
+            ("comparisons", "Comparisons", exhibits.comparisons(panels)),
             ("curves", "Learning curves", curves.section(material, arms, study)),
             ("exhibits", "Exhibits", exhibits.section(material, arms, study)),
             ("configuration", "Configuration", tables.settings(material, arms, study)),

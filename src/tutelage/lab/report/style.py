@@ -95,9 +95,11 @@ figcaption{color:var(--soft);font-size:.88rem;margin-top:.45rem;max-width:70ch}
 figcaption b{color:var(--ink);display:block;font-size:.95rem}
 .exhibits{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr));gap:1.6rem;margin:1rem 0;
 align-items:start}
-.exhibits figure{margin:0;min-width:0;break-inside:avoid}
-.exhibits img{display:block;max-width:100%;height:auto;border-radius:6px}
-.exhibits figure.broad{grid-column:1/-1}
+.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr));gap:2rem;margin:1rem 0;
+align-items:start}
+.exhibits figure,.panels figure{margin:0;min-width:0;break-inside:avoid}
+.exhibits img,.panels img{display:block;max-width:100%;height:auto;border-radius:6px}
+.exhibits figure.broad,.panels figure.broad{grid-column:1/-1}
 details{margin:.9rem 0}
 summary{cursor:pointer;color:var(--accent);padding:.25rem 0;font-weight:500}
 .set{columns:2;column-gap:2.4rem;font-size:.88rem;margin:.6rem 0;padding:0;list-style:none}
