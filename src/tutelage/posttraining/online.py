@@ -90,7 +90,7 @@ class Online:
             self._critic = {name: p for name, p in self._values.eval().named_parameters() if p.requires_grad}
         if not self._trained:
             raise BadInput("policy: no parameter of its model requires a gradient, so nothing can be learnt")
-        groups = [{"params": list(self._trained.values())}]
+        groups: list[dict[str, Any]] = [{"params": list(self._trained.values())}]
         if self._critic:
             groups.append({"params": list(self._critic.values()), "lr": config.value_learning_rate})
         self.optimizer = torch.optim.Adam(groups, config.learning_rate, (config.beta1, config.beta2), fused=True)

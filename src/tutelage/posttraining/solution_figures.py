@@ -118,9 +118,9 @@ def question_table(
     for place, level in enumerate(("exact", "normalised", "equation")):
         ids = answer_ids([[key[place] for key in row] for row in keys])
         table[f"unique_{level}"] = unique_at_k(ids, correct, [correct.shape[1]])[:, 0]
-    unique = unique_at_k(ids, correct, ks)  # by equations, the last level
-    table |= {f"unique@{k}": unique[:, place] for place, k in enumerate(ks)}
     equations = [[key[2] for key in row] for row in keys]
+    unique = unique_at_k(answer_ids(equations), correct, ks)
+    table |= {f"unique@{k}": unique[:, place] for place, k in enumerate(ks)}
     if start_keys is not None:
         keyed = np.array([[key is not None for key in row] for row in equations])
         table["novel"] = novel_share(equations, keyed, start_keys)

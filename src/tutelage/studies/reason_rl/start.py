@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -136,10 +136,7 @@ class Start:
             )
             content = {
                 "figures": figures(self.tasks.test, pool, greedy, ks=powers(self.config.evaluation.num_samples)),
-                "keys": [
-                    sorted({"|".join(cast("tuple[str, ...]", key)) for key in keys if key})
-                    for keys in equation_keys(pool)
-                ],
+                "keys": [_texts_of(keys) for keys in equation_keys(pool)],
             }
             atomic.write_json(folder / "tested.json", content)
 
@@ -188,6 +185,11 @@ def _rollouts(start: Start, temperature: float, folder: Path | None, name: str) 
 def powers(number: int) -> list[int]:
     """2, 4, 8, … and the number itself."""
     return sorted({2**power for power in range(1, number.bit_length()) if 2**power <= number} | {number})
+
+
+def _texts_of(keys: Sequence[Any]) -> list[str]:
+    """Equation keys of one question as texts, each once."""
+    return sorted({"|".join(key) for key in keys if key})
 
 
 def _made(kind: str, identity: str, make: Callable[[Path], object]) -> Path:
