@@ -131,7 +131,7 @@ def reasoning_gym(task: str, size: int, seed: int = 0) -> Iterator[Question]:
         from reasoning_gym.factory import DATASETS  # type: ignore[import-not-found]
     except ImportError:
         raise BadInput(
-            "source: 'reasoning_gym' needs the package reasoning_gym: pip install reasoning_gym==0.1.25"
+            "source: 'reasoning_gym' needs the package reasoning_gym: pip install 'tutelage[gym]'"
         ) from None
     if task not in DATASETS:
         raise BadInput(f"task: {task!r}; must be one of reasoning_gym's{nearest(task, DATASETS)}")
