@@ -69,7 +69,7 @@ def test_every_picture_is_drawn(desk):
     pictures = desk.evaluate(
         "Promise.all([...document.images].map(i => i.decode().then(() => [i.naturalWidth, i.alt.length > 0])))"
     )
-    assert len(pictures) == 19
+    assert len(pictures) == 20
     assert all(width > 0 and named for width, named in pictures)
 
 
