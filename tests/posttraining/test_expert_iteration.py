@@ -43,6 +43,12 @@ MANY = [
 ][: BLOCK + 6]
 
 
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Several blocks of few samples."""
+    monkeypatch.setattr("tutelage.posttraining.rollouts.ROWS", 1)
+
+
 def base() -> dict[str, torch.Tensor]:
     """Weights that are not the start's."""
     return pretrained().state_dict()

@@ -40,6 +40,12 @@ MANY = [
 """A block and a part of one."""
 
 
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Several blocks of few samples."""
+    monkeypatch.setattr("tutelage.posttraining.rollouts.ROWS", 1)
+
+
 def rollout(text: str, finish: str = "stop") -> Rollout:
     return Rollout("q", np.array([1]), np.array([3, 2]), np.zeros(2, np.float32), text=text, finish_reason=finish)
 
@@ -155,7 +161,10 @@ def test_a_killed_draw_samples_only_the_blocks_that_were_not_finished(tmp_path: 
     killed = Rollouts(SAMPLING, 3, tmp_path)
     killed.draw(policy, MANY[:BLOCK], 2)
     part = killed._sampled(
-        policy, MANY[BLOCK:], [[killed._planned(policy, q, 0, "train", k) for k in range(2)] for q in MANY[BLOCK:]]
+        policy,
+        MANY[BLOCK:],
+        [killed._planned(policy, q, 2, 0, "train", ()) for q in MANY[BLOCK:]],
+        [()] * len(MANY[BLOCK:]),
     )
     with killed._open() as writer:  # the kill falls between two records of the second block
         writer.append([r for group in part for r in group][:11])

@@ -35,7 +35,7 @@ from tutelage.posttraining.config import ExpertIterationConfig
 from tutelage.posttraining.learner import State, restore
 from tutelage.posttraining.policy import Policy
 from tutelage.posttraining.questions import Question
-from tutelage.posttraining.rollouts import BLOCK, Reward, Rollouts, correct, truncated_share, warn_truncated
+from tutelage.posttraining.rollouts import Reward, Rollouts, block_size, correct, truncated_share, warn_truncated
 from tutelage.posttraining.selection import Dataset, distinct, passing, union, variety
 
 
@@ -160,8 +160,9 @@ class ExpertIteration:
         config, asked = self.config, self.asked(step)
         sampler = self.policy if step else self._first
         counts, pairs = Counter[str](), list[tuple[int, np.ndarray]]()
-        for start in range(0, len(asked), BLOCK):
-            places = asked[start : start + BLOCK]
+        size = block_size(config.num_samples)
+        for start in range(0, len(asked), size):
+            places = asked[start : start + size]
             block = [self.questions[place] for place in places]
             groups = self.rollouts.draw(sampler, block, config.num_samples, round=step)
             kept = passing(block, groups, filter=config.filter, threshold=config.threshold, reward=self.reward)

@@ -28,7 +28,7 @@ from tutelage.posttraining.config import PreferenceConfig
 from tutelage.posttraining.learner import State, restore
 from tutelage.posttraining.policy import Policy
 from tutelage.posttraining.questions import Question
-from tutelage.posttraining.rollouts import BLOCK, Rollouts, correct, truncated_share, warn_truncated
+from tutelage.posttraining.rollouts import Rollouts, block_size, correct, truncated_share, warn_truncated
 from tutelage.posttraining.selection import distinct
 
 
@@ -162,8 +162,9 @@ class Preferences:
         right = cut = with_pair = 0
         drawn_from = contextlib.nullcontext() if config.on_policy else self._as_start()
         with drawn_from:
-            for start in range(0, few, BLOCK):
-                places = asked[start : start + BLOCK]
+            size = block_size(config.num_samples)
+            for start in range(0, few, size):
+                places = asked[start : start + size]
                 block = [self.questions[place] for place in places]
                 groups = self.rollouts.draw(self.policy, block, config.num_samples, round=step)
                 for place, group in zip(places, groups, strict=True):

@@ -26,9 +26,9 @@ Reward = Callable[[Sequence[Question], Sequence[Rollout]], Sequence[Earned]]
 """Questions and one rollout of each -> what each rollout earned, and where (`tutelage.posttraining.rewards`)."""
 
 BLOCK = 32
-"""Questions that are drawn, and written, together."""
+"""Questions that are drawn, and written, together; more where there are few samples of each."""
 ROWS = 1024
-"""Rows that are drawn, and written, together where solutions are gone on with: few of each prefix, but of many."""
+"""Samples that are drawn together if they are of more questions than that: fewer rows than this sample slowly."""
 
 
 class Rollouts:
@@ -75,7 +75,7 @@ class Rollouts:
         self.check(num_samples)
         writer = self._open()
         found: list[list[Rollout]] = []
-        size = BLOCK if prefixes is None else max(BLOCK, ROWS // num_samples)
+        size = block_size(num_samples)
         begun = [()] * len(questions) if prefixes is None else prefixes
         for start in range(0, len(questions), size):
             block, before = questions[start : start + size], begun[start : start + size]
@@ -158,6 +158,11 @@ class Rollouts:
             found = enumerate(pool) if not first else ((row, pool[row]) for row in range(first, len(pool)))
             self._rows.update({rollout.id: row for row, rollout in found})
         return [[pool[self._rows[each.id]] for each in group] for group in planned]
+
+
+def block_size(num_samples: int) -> int:
+    """Questions that are drawn, and written, together."""
+    return max(BLOCK, ROWS // num_samples)
 
 
 def graded(question: Question, rollout: Rollout, whole: str | None = None) -> Rollout:

@@ -118,8 +118,8 @@ def _scaled(changes: dict[str, Any], updates: Updates, every: Updates, samples: 
 
 
 QUICK = {
-    "task.num_train": 800,
-    "task.num_test": 200,
+    "task.num_train": 640,
+    "task.num_test": 160,
     "task.num_demonstrations": 64,
     "task.difficulty.max_steps": 2,
     "task.difficulty.max_given": 12,
@@ -146,6 +146,7 @@ QUICK = {
     "preference.learning_rate": 2e-5,
     "outcome.num_samples": 8,
     "outcome.num_epochs": 6.0,
+    "outcome.tokens": "every",
     "outcome.learning_rate": 1e-3,
     "evaluation.num_samples": 32,
     "evaluation.interim_samples": 8,
@@ -196,11 +197,11 @@ PRESETS = {
         "One or two steps, a base of 0.4 million parameters made here: minutes on two CPU cores.",
         _scaled(
             QUICK,
-            {"expert_iteration": 3, "online": 16, "return_conditioned": 1, "preferences": 3, "none": 1, "sft": 24},
+            {"expert_iteration": 3, "online": 12, "return_conditioned": 1, "preferences": 3, "none": 1, "sft": 24},
             {"expert_iteration": 1, "online": 4, "return_conditioned": 1, "preferences": 1, "none": 1, "sft": 4},
             lambda number: {96: 8, 4: 2, 16: 4, 48: 16}.get(number, number),
         ),
-        arms=("ei", "ei_pretrained", "ppo", "ppo_dense", "rcrl", "sft", "grpo", "dpo"),
+        arms=("ei", "ei_pretrained", "ppo", "ppo_dense", "rcrl", "sft", "grpo"),
         seeds=3,
     ),
     "standard": Preset(

@@ -182,7 +182,14 @@ CLAIMS = (
     ),
     Claim(
         "rerank_as_good_as_vote",
-        "Choosing by the outcome model (rerank@K) is as good as a vote (maj@K), within 1 point.",
+        "Choosing by the outcome model (rerank@K) is as good as a vote (maj@K), within 1 point: for samples of a "
+        "supervised policy, as the model was trained on.",
+        SPECIFICATION,
+        of(between("rerank", "maj"), "rerank@K − maj@K", at_least("rerank@K − maj@K", "sft", -0.01)),
+    ),
+    Claim(
+        "rerank_survives_ei",
+        "The same for samples of a policy that Expert Iteration has improved since.",
         SPECIFICATION,
         of(between("rerank", "maj"), "rerank@K − maj@K", at_least("rerank@K − maj@K", "ei", -0.01)),
     ),

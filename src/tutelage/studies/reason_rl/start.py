@@ -110,6 +110,8 @@ class Start:
         """Judges solutions; trained on samples of the supervised start, whatever this run starts from."""
         origin = Start(replace(self.config, start="sft"), self.seed)
         config, sampling = self.config.outcome, self.config.sampling
+        if stepwise:  # only prefixes that end a step are labelled
+            config = replace(config, tokens="step_ends")
         continuations = self.config.reward.continuations if stepwise else 0
 
         def make(folder: Path) -> None:
