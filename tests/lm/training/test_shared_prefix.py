@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from lm.tiny_architectures import VOCABULARY, tiny
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.training.shared_prefix import can_share, read_completions, read_states
+from tutelage.lm.training.shared_prefix import by_length, can_share, read_completions, read_states
 
 
 def ids(length: int, seed: int) -> list[int]:
@@ -18,6 +20,10 @@ PROMPTS = [ids(7, 1), ids(1, 2), ids(4, 3)]
 EVEN = [[ids(1 + (3 * q + k) % 5, 10 * q + k) for k in range(4)] for q in range(3)]
 UNEVEN = [EVEN[0][:1], EVEN[1], EVEN[2][:2]]
 SINGLE_TOKENS = [[[5], [6]], [[7], [8]], [[9], [2]]]
+
+
+SPREAD = [[ids(n, 100 + n) for n in (2, 50, 3)], [ids(2, 7)] * 12, [ids(1 + n % 4, n) for n in range(9)] + [ids(45, 9)]]
+"""Two long completions among many short ones."""
 
 
 def one_by_one(model, completions) -> torch.Tensor:
@@ -32,7 +38,9 @@ def one_by_one(model, completions) -> torch.Tensor:
     return total
 
 
-@pytest.mark.parametrize("completions", [EVEN, UNEVEN, SINGLE_TOKENS], ids=["even", "uneven", "single tokens"])
+@pytest.mark.parametrize(
+    "completions", [EVEN, UNEVEN, SINGLE_TOKENS, SPREAD], ids=["even", "uneven", "single tokens", "spread"]
+)
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen2"])
@@ -51,14 +59,37 @@ def test_value_and_gradient_equal_single_sequences(name: str, attention: str, sh
     assert worst < 1e-5
 
 
-def test_entropy_and_hidden_states_are_those_before_each_token() -> None:
+@pytest.mark.parametrize("shared", [True, False])
+def test_long_completions_do_not_make_padding_of_the_short_ones(shared: bool) -> None:
+    model, read = tiny("llama"), []
+    assert can_share(model)
+    hook = model.register_forward_pre_hook(lambda *given: read.append(given[2]["input_ids"].numel()), with_kwargs=True)
+    read_completions(model, PROMPTS, SPREAD, shared=shared)
+    hook.remove()
+    assert sum(read) < 400  # all in one pass would be 25 rows of 49 tokens or more
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 200))
+def test_rows_of_similar_lengths_are_grouped_where_it_pays(lengths: list[int], worth: int) -> None:
+    groups = by_length(lengths, worth)
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
+    assert all(group == sorted(group) for group in groups)
+    tops = [max(lengths[row] for row in group) for group in groups]
+    assert tops == sorted(tops)
+    padded = sum(top * len(group) for top, group in zip(tops, groups))
+    assert padded <= max(lengths) * len(lengths) - worth * (len(groups) - 1)
+    for group, top in zip(groups, tops):  # no cut that is left out would have paid
+        inside = sorted(lengths[row] for row in group)
+        assert all((place + 1) * (top - inside[place]) < worth for place in range(len(inside)))
+
+
+@pytest.mark.parametrize("completions", [UNEVEN, SPREAD], ids=["uneven", "spread"])
+def test_entropy_and_hidden_states_are_those_before_each_token(completions) -> None:
     model = tiny("llama")
-    found = [
-        read_completions(model, PROMPTS, UNEVEN, shared=shared, temperature=0.5, with_entropy=True, with_hidden=True)
-        for shared in (True, False)
-    ]
-    out = model(input_ids=torch.tensor([PROMPTS[1] + UNEVEN[1][2]]), output_hidden_states=True)
-    length, row = len(UNEVEN[1][2]), 3
+    options = {"temperature": 0.5, "with_entropy": True, "with_hidden": True}
+    found = [read_completions(model, PROMPTS, completions, shared=shared, **options) for shared in (True, False)]
+    out = model(input_ids=torch.tensor([PROMPTS[1] + completions[1][2]]), output_hidden_states=True)
+    length, row = len(completions[1][2]), len(completions[0]) + 2
     logp = (out.logits[0, :-1] / 0.5).log_softmax(-1)
     for reading in found:
         assert reading.entropy is not None

@@ -4,18 +4,24 @@ The prompts go through the model with a cache of keys and values; the cache is r
 read on top of it. Autograd flows through the cache, so loss and gradient are those of the plain path. It holds only
 where a layer's memory of a prompt is its keys and values and nothing else: models with sliding windows, recurrent
 states or gradient checkpointing take the plain path, and the first use of any model compares both paths.
+
+On either path completions of similar lengths are read together, so a few long ones do not make padding of the rest.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from torch import distributed
+from torch.nn import functional
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -24,6 +30,9 @@ from tutelage.lm.training.distributed import without_gradient
 from tutelage.lm.training.losses import entropy, length_mask, token_logprobs
 
 Ids = Sequence[int]
+
+WORTH_A_PASS = {"cpu": 256}
+"""Tokens of padding, by the kind of device, for which a further pass through the model pays; elsewhere 2048."""
 
 _AGREES: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
@@ -68,13 +77,27 @@ def read_completions(
     _check(model, prompts, completions, temperature)
     rows = [completion for group in completions for completion in group]
     owner = [place for place, group in enumerate(completions) for _ in group]
-    use_shared = can_share(model) if shared is None else shared
-    logits, hidden = (_shared if use_shared else _plain)(model, prompts, rows, owner, with_hidden)
-    mask = length_mask([len(row) for row in rows], logits.shape[1]).to(logits.device)
-    targets = _right(rows).to(logits.device)
-    logp = token_logprobs(logits, targets, temperature=temperature, chunk=chunk)
-    spread = entropy(logits, temperature=temperature).where(mask, 0.0) if with_entropy else None
-    return Reading(logp.where(mask, 0.0), mask, spread, hidden)
+    device = _device(model)
+    if can_share(model) if shared is None else shared:
+        options = {"logits_to_keep": 1, "output_hidden_states": with_hidden}
+        known = _Prompts.read(model, unwrapped(model).config, prompts, device, **options)
+        groups = _groups([len(row) for row in rows], device)
+    else:
+        known = None
+        groups = _groups([len(prompts[place]) + len(row) for row, place in zip(rows, owner)], device)
+    parts: list[tuple[torch.Tensor | None, ...]] = []
+    for group in groups:
+        some, whose = [rows[row] for row in group], [owner[row] for row in group]
+        if known is None:
+            logits, hidden = _plain(model, prompts, some, whose, with_hidden)
+        else:
+            logits, hidden = _shared(known, some, whose, with_hidden)
+        logp = token_logprobs(logits, _right(some).to(device), temperature=temperature, chunk=chunk)
+        parts.append((logp, entropy(logits, temperature=temperature) if with_entropy else None, hidden))
+    mask = length_mask([len(row) for row in rows], max(map(len, rows))).to(device)
+    logp, spread, hidden = (_joined(each, groups, mask.shape[1]) for each in zip(*parts, strict=True))
+    assert logp is not None
+    return Reading(logp.where(mask, 0.0), mask, None if spread is None else spread.where(mask, 0.0), hidden)
 
 
 def read_states(
@@ -92,13 +115,34 @@ def read_states(
     trunk = base.base_model
     mask = length_mask([len(row) for row in rows], max(map(len, rows))).to(device)
     if can_share(model) if shared is None else shared:
-        _, follow = _read_prompts(trunk, base.config, prompts, owner, device)
-        return follow(_right(rows).to(device)).last_hidden_state, mask
+        known = _Prompts.read(trunk, base.config, prompts, device)
+        groups = _groups([len(row) for row in rows], device)
+        parts = []
+        for group in groups:
+            tokens = _right([rows[row] for row in group]).to(device)
+            parts.append(known.follow(tokens, [owner[row] for row in group]).last_hidden_state)
+        return _joined(parts, groups, mask.shape[1]), mask
     ids = _right([[*prompts[place], *row] for row, place in zip(rows, owner, strict=True)]).to(device)
     states = trunk(input_ids=ids, use_cache=False).last_hidden_state
     starts = torch.tensor([len(prompts[place]) for place in owner], device=device)
     at = (starts[:, None] + torch.arange(mask.shape[1], device=device)).clamp(max=ids.shape[1] - 1)
     return states[torch.arange(len(rows), device=device)[:, None], at], mask
+
+
+def by_length(lengths: Sequence[int], worth: int) -> list[list[int]]:
+    """Rows in groups of similar lengths, each padded to its longest: cut where that saves `worth` tokens or more."""
+    order = np.argsort(lengths, kind="stable")
+    ordered = np.asarray(lengths)[order]
+
+    def cut(start: int, end: int) -> list[list[int]]:
+        # Ending the first part before row c, its c − start rows need not be as long as the last one.
+        saved = np.arange(1, end - start) * (ordered[end - 1] - ordered[start : end - 1])
+        if not len(saved) or saved.max() < worth:
+            return [sorted(order[start:end].tolist())]
+        middle = start + 1 + int(saved.argmax())
+        return cut(start, middle) + cut(middle, end)
+
+    return cut(0, len(ordered))
 
 
 def can_share(model: Any) -> bool:
@@ -155,53 +199,81 @@ def _plain(
 
 
 def _shared(
-    model: Any, prompts: Sequence[Ids], rows: Sequence[Ids], owner: Sequence[int], with_hidden: bool
+    known: _Prompts, rows: Sequence[Ids], owner: Sequence[int], with_hidden: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    device = _device(model)
-    keep = {"output_hidden_states": with_hidden}
-    config = unwrapped(model).config
-    first, follow = _read_prompts(model, config, prompts, owner, device, logits_to_keep=1, **keep)
+    first, device = known.first, known.real.device
     which = torch.tensor(owner, device=device)
     tokens = _right(rows).to(device)[:, :-1]  # the last token predicts nothing that is asked for
     logits, hidden = first.logits[which], first.hidden_states[-1][which, -1:] if with_hidden else None
     if tokens.shape[1]:
-        then = follow(tokens, **keep)
+        then = known.follow(tokens, owner, output_hidden_states=with_hidden)
         logits = torch.cat([logits, then.logits], 1)
         hidden = None if hidden is None else torch.cat([hidden, then.hidden_states[-1]], 1)
     return logits, hidden
 
 
-def _read_prompts(
-    call: Any, config: Any, prompts: Sequence[Ids], owner: Sequence[int], device: torch.device, **options: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """What `call` gives for the prompts, and the call that reads tokens `[rows, width]` on top of each row's prompt."""
-    longest = max(map(len, prompts))
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    # Padded on the left, all prompts end in the same column and the completions follow without a gap.
-    ids = _right([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]).to(device)
-    real = torch.arange(longest, device=device) >= (longest - lengths)[:, None]
-    positions = (torch.arange(longest, device=device) - (longest - lengths)[:, None]).clamp(min=0)
-    cache = DynamicCache(config=config)
-    keep = {"past_key_values": cache, "use_cache": True}
-    first = call(input_ids=ids, attention_mask=real.long(), position_ids=positions, **keep, **options)
-    _repeat(cache, owner, len(prompts), device)
-    which = torch.tensor(owner, device=device)
+@dataclass(frozen=True, eq=False)
+class _Prompts:
+    """Prompts that were read, to read completions on top of.
 
-    def follow(tokens: torch.Tensor, **more: Any) -> Any:
-        ahead = torch.arange(tokens.shape[1], device=device)
-        seen = torch.cat([real[which], torch.ones_like(tokens, dtype=torch.bool)], 1).long()
-        return call(input_ids=tokens, attention_mask=seen, position_ids=lengths[which, None] + ahead, **keep, **more)
+    Attributes:
+        call: the model. first: what it gave. cache: keys and values.
+        real: `[prompts, width]` bool, false where the left is padded. lengths: `[prompts]`.
+    """
 
-    return first, follow
+    call: Any
+    first: Any
+    cache: DynamicCache
+    real: torch.Tensor
+    lengths: torch.Tensor
+
+    @classmethod
+    def read(cls, call: Any, config: Any, prompts: Sequence[Ids], device: torch.device, **options: Any) -> _Prompts:
+        longest = max(map(len, prompts))
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        # Padded on the left, all prompts end in the same column and the completions follow without a gap.
+        ids = _right([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]).to(device)
+        real = torch.arange(longest, device=device) >= (longest - lengths)[:, None]
+        positions = (torch.arange(longest, device=device) - (longest - lengths)[:, None]).clamp(min=0)
+        cache = DynamicCache(config=config)
+        keep = {"past_key_values": cache, "use_cache": True}
+        first = call(input_ids=ids, attention_mask=real.long(), position_ids=positions, **keep, **options)
+        return cls(call, first, cache, real, lengths)
+
+    def follow(self, tokens: torch.Tensor, owner: Sequence[int], **options: Any) -> Any:
+        """What the model gives for tokens `[rows, width]`, each row after the prompt that it belongs to."""
+        which = torch.tensor(owner, device=tokens.device)
+        seen = torch.cat([self.real[which], torch.ones_like(tokens, dtype=torch.bool)], 1).long()
+        positions = self.lengths[which, None] + torch.arange(tokens.shape[1], device=tokens.device)
+        keep = {"past_key_values": self._repeated(owner), "use_cache": True}
+        return self.call(input_ids=tokens, attention_mask=seen, position_ids=positions, **keep, **options)
+
+    def _repeated(self, owner: Sequence[int]) -> DynamicCache:
+        """One copy of a prompt's keys and values for each of its completions; gradients add up over the copies."""
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in cache.layers]
+        number = len(self.lengths)
+        each = len(owner) // number
+        if list(owner) == [place for place in range(number) for _ in range(each)]:
+            cache.batch_repeat_interleave(each)  # an expansion: its gradient is a sum, not a scatter
+        else:
+            cache.batch_select_indices(torch.tensor(owner, device=self.lengths.device))
+        return cache
 
 
-def _repeat(cache: DynamicCache, owner: Sequence[int], num_prompts: int, device: torch.device) -> None:
-    """One copy of a prompt's keys and values for each of its completions; gradients add up over the copies."""
-    each = len(owner) // num_prompts
-    if list(owner) == [place for place in range(num_prompts) for _ in range(each)]:
-        cache.batch_repeat_interleave(each)  # an expansion: its gradient is a sum, not a scatter
-        return
-    cache.batch_select_indices(torch.tensor(owner, device=device))
+def _groups(lengths: Sequence[int], device: torch.device) -> list[list[int]]:
+    """`by_length`; all rows at once where processes train together, for sharded layers meet in every pass."""
+    together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    return [list(range(len(lengths)))] if together else by_length(lengths, WORTH_A_PASS.get(device.type, 2048))
+
+
+def _joined(parts: Sequence[Any], groups: Sequence[Sequence[int]], width: int) -> Any:
+    """`[rows, width, …]` of all groups, their rows in place and padded with zeros; None if there is nothing."""
+    if parts[0] is None or len(parts) == 1:
+        return parts[0]
+    filled = [functional.pad(part, (0, 0) * (part.dim() - 2) + (0, width - part.shape[1])) for part in parts]
+    rows = torch.tensor([row for group in groups for row in group], device=parts[0].device)
+    return torch.cat(filled)[torch.argsort(rows)]
 
 
 def _agree(model: Any) -> bool:
