@@ -53,6 +53,16 @@ def test_every_arm_at_every_scale_is_a_legal_configuration(arm, preset):
     driver.chunk_size(config.schedule)
 
 
+@pytest.mark.parametrize("preset", study.presets)
+def test_no_two_arms_of_a_preset_are_the_same(preset):
+    """What an arm sets must survive the preset, or an ablation is the arm it ablates under another name."""
+    configs = {name: study.presets[preset].configure(arm.configure(study.config())) for name, arm in study.arms.items()}
+    names = list(configs)
+    same = [(a, b) for i, a in enumerate(names) for b in names[:i] if configs[a] == configs[b]]
+    assert same == []
+    assert configs["ei_duplicates"].iteration.deduplicate == "none"
+
+
 def test_published_settings_are_those_of_the_paper():
     paper = {name: study.presets["paper"].configure(arm.configure(study.config())) for name, arm in study.arms.items()}
     assert paper["ei"].iteration.num_samples == 96

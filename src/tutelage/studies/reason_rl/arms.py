@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tutelage.lab.configuration import override
+from tutelage.lab.configuration import differences, flatten, override
 from tutelage.lab.study import Arm, Preset
 from tutelage.studies.reason_rl.config import Config
 
@@ -93,10 +93,14 @@ def _fit(part: str, num_epochs: float, learning_rate: float, **more: Any) -> dic
 
 
 def _scaled(changes: dict[str, Any], updates: Updates, every: Updates, samples: Callable[[int], int]) -> Any:
-    """The changes, as many updates as the algorithm needs, and K of Expert Iteration in proportion to the arm's."""
+    """The changes, as many updates as the algorithm needs, and K of Expert Iteration in proportion to the arm's.
+
+    What an arm has set stays: an ablation of what the preset changes for all would otherwise be the arm it ablates.
+    """
 
     def configure(config: Config) -> Config:
         kind = config.algorithm
+        of_arm = differences(flatten(Config()), flatten(config))
         one_round = kind == "expert_iteration" and config.schedule.num_updates == 1
         schedule: dict[str, Any] = {
             "schedule.num_updates": 1 if one_round else updates[kind],
@@ -112,7 +116,7 @@ def _scaled(changes: dict[str, Any], updates: Updates, every: Updates, samples: 
         few = (
             {"base.few_shot": 0} if "base.name" not in changes else {}
         )  # the small bases never saw two problems at once
-        return override(config, changes | schedule | few)
+        return override(config, {path: changes[path] for path in changes if path not in of_arm} | schedule | few)
 
     return configure
 
