@@ -22,6 +22,7 @@ from tutelage.lm.pools import Pool
 from tutelage.measures.claims import judge_all
 from tutelage.posttraining.tasks import TaskConfig, load_tasks
 from tutelage.studies import load
+from tutelage.studies.reason_rl.build import System
 from tutelage.studies.reason_rl.start import Start
 
 study = load("reason_rl")
@@ -195,6 +196,15 @@ def test_a_few_shot_start_is_asked_with_worked_examples(tmp_path):
     lengths = [len(policy.prompt(question)) for question in plain.tasks.test]
     assert len(asked) == len(lengths)
     assert min(len(np.frombuffer(each, np.int64)) for each in asked) > 2 * max(lengths)
+
+
+@pytest.mark.parametrize("labels", ["answer", "outcome_model"])
+@pytest.mark.parametrize("level", ["solution", "step"])
+def test_every_kind_of_labels_goes_with_every_level_and_with_the_base(tmp_path, level, labels):
+    changes = {"conditioned__level": level, "conditioned__labels": labels, "conditioned__refit": "base"}
+    system = System(tiny("rcrl", **changes), 0, tmp_path)
+    state, figures = system.update(system.init())
+    assert state["step"] == 1 and math.isfinite(figures["loss"])
 
 
 def test_claims_are_undecided_without_runs():

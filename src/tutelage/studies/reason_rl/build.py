@@ -112,9 +112,16 @@ def learner(start: Start, rollouts: Rollouts) -> Learner:
         case "online":
             return Online(policy, tasks.train, rollouts, reward(start), config.online, seed)
         case "return_conditioned":
-            judge = start.outcome_model() if config.conditioned.level == "step" else None
+            judge = start.outcome_model() if config.conditioned.labels == "outcome_model" else None
             return ReturnConditioned(
-                policy, tasks.train, rollouts, config.conditioned, seed, demonstrations=shown, outcome_model=judge
+                policy,
+                tasks.train,
+                rollouts,
+                config.conditioned,
+                seed,
+                base=start.load(start.base).model if config.conditioned.refit == "base" else None,
+                demonstrations=shown,
+                outcome_model=judge,
             )
         case "preferences":
             return Preferences(policy, tasks.train, rollouts, config.preference, seed)
