@@ -81,6 +81,8 @@ def test_published_settings_are_those_of_the_paper():
         ("ei", {"task.source": "gsm8k"}, "base.name is empty and task.source = 'gsm8k'"),
         ("ei", {"base.template": "no place"}, "base.template = 'no place': must have {question} in it"),
         ("ei", {"task.num_demonstrations": 0}, "num_demonstrations = 0"),
+        ("sft", {"task.num_demonstrations": 0}, "supervised fine-tuning needs at least 1"),
+        ("ei_pretrained", {"task.num_demonstrations": 0}, "the outcome model of evaluation.rerank needs at least 1"),
         ("base", {"base.few_shot": 7}, "base.few_shot = 7: must be at most task.num_demonstrations = 6"),
         ("sft", {"schedule.num_updates": 4}, "schedule.num_updates = 4: an update is an epoch"),
         ("ppo", {"online.num_questions": 13}, "online.num_questions = 13: must be at most task.num_train = 12"),

@@ -37,8 +37,8 @@ def check(config: Config) -> list[str]:
         )
     if base.template.count("{question}") != 1:
         raise BadInput(f"base.template = {base.template!r}: must have {{question}} in it, once")
-    if config.start == "sft" and task.num_demonstrations < 1:
-        raise BadInput(f"task.num_demonstrations = {task.num_demonstrations}: a supervised start needs at least 1")
+    if task.num_demonstrations < 1 and (need := _shown(config)):
+        raise BadInput(f"task.num_demonstrations = {task.num_demonstrations}: {need} needs at least 1")
     if base.few_shot > task.num_demonstrations:
         raise BadInput(
             f"base.few_shot = {base.few_shot}: must be at most task.num_demonstrations = {task.num_demonstrations}"
@@ -64,6 +64,19 @@ def check(config: Config) -> list[str]:
             f"evaluation.num_samples = {config.evaluation.num_samples}"
         )
     return []
+
+
+def _shown(config: Config) -> str:
+    """What needs demonstrations; empty if nothing does. An outcome model is trained from the supervised start."""
+    judged = {
+        "reward.kind": config.algorithm == "online" and "orm" in config.reward.kind,
+        "iteration.filter": config.algorithm == "expert_iteration" and config.iteration.filter != "correct",
+        "conditioned.labels": config.algorithm == "return_conditioned" and config.conditioned.labels != "answer",
+        "evaluation.rerank": config.evaluation.rerank,
+    }
+    if config.start == "sft" or config.algorithm == "sft":
+        return "a supervised start" if config.start == "sft" else "supervised fine-tuning"
+    return next((f"the outcome model of {name}" for name, wanted in judged.items() if wanted), "")
 
 
 def build(config: Config, seeds: Sequence[int]) -> Program:
