@@ -22,7 +22,7 @@ from tutelage.lm.pools import Pool
 from tutelage.measures.claims import judge_all
 from tutelage.posttraining.tasks import TaskConfig, load_tasks
 from tutelage.studies import load
-from tutelage.studies.reason_rl.build import System
+from tutelage.studies.reason_rl.build import OF_THE_POOL, System
 from tutelage.studies.reason_rl.start import Start
 
 study = load("reason_rl")
@@ -183,6 +183,13 @@ def test_the_start_is_shared_by_arms_and_made_once(tmp_path, cache):
 def test_evaluating_more_often_changes_nothing(tmp_path):
     often, seldom = run("ppo", tmp_path / "often"), run("ppo", tmp_path / "seldom", schedule__evaluate_every=0)
     assert often.figures == seldom.figures
+
+
+def test_a_curve_has_only_figures_that_do_not_depend_on_the_size_of_the_pool(tmp_path):
+    series = run("base", tmp_path / "run", evaluation__num_samples=8).series
+    lengths = {name: len(steps) for (kind, name), (steps, _) in series.items() if kind == "evaluation"}
+    assert lengths["unique@2"] == lengths["pass@2"] > 1
+    assert {lengths[name] for name in OF_THE_POOL} == {1}
 
 
 def test_an_untrained_start_gains_nothing(tmp_path):

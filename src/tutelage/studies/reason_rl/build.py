@@ -26,6 +26,8 @@ from tutelage.studies.reason_rl.start import Start, powers, test
 
 GAINS = ("maj@1", "correct", "unique_equation")
 """Figures whose change from the start is reported too, besides those at the largest k."""
+OF_THE_POOL = ("unique_exact", "unique_normalised", "unique_equation", "coverage")
+"""Figures that grow with the pool: of the last, larger one only, or their curves would jump where nothing was learnt."""
 
 
 def build(config: Config, seeds: Sequence[int]) -> TorchProgram:
@@ -71,6 +73,8 @@ class System:
                 scores = judge.scores(*flat(questions, pool)).reshape(len(questions), number)
         keys = None if start is None else [[tuple(key.split("|")) for key in row] for row in start["keys"]]
         found = figures(questions, pool, greedy, ks=ks, reranker=scores, start_keys=keys)
+        if number != chosen.num_samples:
+            found = {name: value for name, value in found.items() if name not in OF_THE_POOL}
         found |= {"rollouts": float(state["rollouts"])} | judged
         if start is not None:
             compared = (*GAINS, f"pass@{number}", f"maj@{number}")
