@@ -504,6 +504,19 @@ def test_bad_settings_are_one_line(changes, sampling, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_look_at_another_state_uses_up_the_live_one():
+    """Its tensors are the policy's own, which are another's now: it must not be gone on with under its old step."""
+    one = learner()
+    state, _ = one.update(one.init())
+    saved = to_arrays(state)
+    state, _ = one.update(state)
+    one.enter(from_arrays(saved))
+    with pytest.raises(BadInput, match="used up"):
+        one.enter(state)
+    with pytest.raises(BadInput, match="begun"):
+        one.init()
+
+
 def test_states_that_are_not_its_own_are_refused():
     one = learner()
     first = one.init()

@@ -157,6 +157,9 @@ class Online:
             self.optimizer.load_state_dict(state["optimizer"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise BadInput(f"state: is not one of this learner: {' '.join(str(error).split())}") from error
+        if self._live is not None:
+            self._live.clear()  # its tensors were the policy's own
+        self._live = {}
 
     def _state(self, **counters: int) -> State:
         self._live = {
