@@ -505,6 +505,14 @@ def test_a_used_up_state_a_foreign_one_and_a_second_start_are_refused() -> None:
         some.enter({"model": {"x": torch.zeros(1)}, "step": 0})
 
 
+def test_a_start_that_another_state_was_loaded_over_is_no_start() -> None:
+    state, _ = (first := learner()).update(first.init())
+    some = learner()
+    some.enter(from_arrays(to_arrays(state)))
+    with pytest.raises(BadInput, match="init: this learner has begun"):
+        some.init()
+
+
 def test_settings_can_be_listed_without_loading_a_framework() -> None:
     import subprocess
     import sys

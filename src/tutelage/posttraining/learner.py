@@ -46,11 +46,11 @@ class Learner(Protocol):
         ...
 
 
-def restore(state: Mapping[str, Any], live: State | None, model: Any, optimizer: Any = None) -> State | None:
+def restore(state: Mapping[str, Any], live: State | None, model: Any, optimizer: Any = None) -> State:
     """Make a model, and its optimiser, what the state says; nothing to do when that is `live`, which they hold already.
 
-    Returns the state that they hold then. Another one is copied in, and `live` is used up: its tensors were the
-    model's own.
+    Returns the state that they hold then, empty for one that was copied in: `live` is used up, for its tensors were
+    the model's own.
 
     Raises:
         BadInput: a state that an update used up, or one of another model.
@@ -67,4 +67,4 @@ def restore(state: Mapping[str, Any], live: State | None, model: Any, optimizer:
         raise BadInput(f"state: is not one of this model: {' '.join(str(error).split())}") from error
     if live is not None:
         live.clear()
-    return None
+    return {}  # not None, which says that nothing has begun: the model is no longer the start
