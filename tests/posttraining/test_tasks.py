@@ -413,3 +413,11 @@ def test_every_setting_is_described():
     described = fields(TaskConfig)
     assert described["source"].choices == SOURCES
     assert "difficulty.max_steps" in described
+
+
+def test_a_bare_answer_is_shown_as_the_grader_reads_it(tmp_path):
+    """Whoever learns `42` alone is never right: an answer counts behind its marker."""
+    file = tmp_path / "bare.jsonl"
+    file.write_text("\n".join(json.dumps({"question": f"{n} + 1?", "answer": str(n + 1)}) for n in range(9)))
+    made = load_tasks(TaskConfig("file", str(file), num_train=5, num_test=3, num_demonstrations=5))
+    assert all(grade(solution, str(question.answer.value)) for question, solution in made.demonstrations)

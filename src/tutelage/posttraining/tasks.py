@@ -12,6 +12,7 @@ from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
 from tutelage.lab.settings import part, setting
 from tutelage.posttraining import question_sources
+from tutelage.posttraining.grading import read_answer
 from tutelage.posttraining.question_sources import GSM8K, SVAMP, is_file
 from tutelage.posttraining.questions import Question, check_disjoint, distinct, load_questions
 from tutelage.posttraining.wordmath import PERTURBATIONS, Difficulty, Problem, problems
@@ -89,7 +90,12 @@ def load_tasks(config: TaskConfig) -> Tasks:
     shown = (
         _some("num_demonstrations", train, config.num_demonstrations, config.seed) if config.num_demonstrations else []
     )
-    return Tasks(train, [(question, question.solution) for question in shown], test)
+    return Tasks(train, [(question, _shown(question)) for question in shown], test)
+
+
+def _shown(question: Question) -> str:
+    """The solution as it is learnt: a bare answer behind the marker, without which no sample's answer is read."""
+    return question.solution if read_answer(question.solution) is not None else f"#### {question.solution.strip()}"
 
 
 def _check(config: TaskConfig) -> None:
