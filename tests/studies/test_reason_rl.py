@@ -64,6 +64,10 @@ def test_no_two_arms_of_a_preset_are_the_same(preset):
     assert configs["ei_duplicates"].iteration.deduplicate == "none"
 
 
+def test_presets_for_a_gpu_have_one_run_at_a_time():
+    assert {name: preset.jobs for name, preset in study.presets.items()} == {"quick": None, "standard": 1, "paper": 1}
+
+
 def test_published_settings_are_those_of_the_paper():
     paper = {name: study.presets["paper"].configure(arm.configure(study.config())) for name, arm in study.arms.items()}
     assert paper["ei"].iteration.num_samples == 96

@@ -217,6 +217,7 @@ PRESETS = {
             lambda number: {96: 32}.get(number, number),
         ),
         seeds=3,
+        jobs=1,  # they share a GPU
     ),
     "paper": Preset(
         "GSM8K and Llama-2 7B, 96 samples a question; needs the hub (or --base.name FOLDER) and GPUs.",
@@ -227,5 +228,6 @@ PRESETS = {
             lambda number: number,
         ),
         seeds=1,
+        jobs=1,
     ),
 }
