@@ -18,10 +18,12 @@ from tutelage.lab import driver
 from tutelage.lab.configuration import fields, override, validate
 from tutelage.lab.errors import BadInput
 from tutelage.lab.study import RunResult
-from tutelage.lm.pools import Pool
+from tutelage.lm.pools import Pool, Rollout
 from tutelage.measures.claims import judge_all
+from tutelage.posttraining.questions import Question
 from tutelage.posttraining.tasks import TaskConfig, load_tasks
 from tutelage.studies import load
+from tutelage.studies.reason_rl import exhibits
 from tutelage.studies.reason_rl.build import OF_THE_POOL, System
 from tutelage.studies.reason_rl.start import Start
 
@@ -203,6 +205,8 @@ def test_an_untrained_start_gains_nothing(tmp_path):
 
 def test_a_few_shot_start_is_asked_with_worked_examples(tmp_path):
     run("base", tmp_path / "run", base__few_shot=2)
+    [_, *rows] = json.loads((tmp_path / "run" / "figures" / "solutions.json").read_bytes())
+    assert all(before == after for _, before, after in rows)  # it has learnt nothing
     asked = {rollout.prompt.tobytes() for rollout in Pool(tmp_path / "run" / "rollouts" / "greedy")}
     plain = Start(tiny("base"), 0)
     policy = plain.load(plain.base)
@@ -218,6 +222,14 @@ def test_every_kind_of_labels_goes_with_every_level_and_with_the_base(tmp_path, 
     system = System(tiny("rcrl", **changes), 0, tmp_path)
     state, figures = system.update(system.init())
     assert state["step"] == 1 and math.isfinite(figures["loss"])
+
+
+def test_a_line_with_a_wrong_step_is_marked_wrong():
+    question = Question.of("?", "<<1+1=2>> #### 2")
+    text = "<<1+1=3>> and <<3-1=2>>\n#### 2"
+    tokens = np.ones(1, np.int64)
+    shown = Rollout(question.id, tokens, tokens, np.zeros(1, np.float32), text, scores={"correct": 1.0})
+    assert [line[0] for line in exhibits._lines(question, shown)] == ["✗", "✓"]
 
 
 def test_claims_are_undecided_without_runs():

@@ -29,7 +29,7 @@ def exhibits(config: Config, program: Program, state: Any) -> list[Exhibit]:
     system.learner.enter(of_seed)
     start = system.start
     questions = start.tasks.test[: 4 * SHOWN]
-    after = greedy(start, system.learner.policy, questions)
+    after = greedy(start, system.tested_policy(config.schedule.num_updates), questions)
     before = greedy(start, start.load(start.folder, start.starting_template), questions)
     # What changed says more than what did not: learnt first, then forgotten, then the rest.
     order = sorted(range(len(questions)), key=lambda i: (correct(before[i]) - correct(after[i]), i))
@@ -57,7 +57,10 @@ def _lines(question: Question, rollout: Rollout) -> list[str]:
     text = rollout.text
     found = steps(text)
     right = mark_steps(question.problem, text) if question.problem is not None else [step.correct for step in found]
-    marks = {text.count("\n", 0, max(step.end - 1, 0)): good for step, good in zip(found, right, strict=True)}
+    marks: dict[int, bool] = {}
+    for step, good in zip(found, right, strict=True):
+        line = text.count("\n", 0, max(step.end - 1, 0))
+        marks[line] = marks.get(line, True) and good  # of several steps on a line one is enough to make it wrong
     lines = [
         f"{'✓' if marks[number] else '✗'} {line}" if number in marks else line
         for number, line in enumerate(text.split("\n"))
