@@ -24,6 +24,7 @@ from tutelage.posttraining.questions import Question
 from tutelage.posttraining.tasks import TaskConfig, load_tasks
 from tutelage.studies import load
 from tutelage.studies.reason_rl import exhibits
+from tutelage.studies.reason_rl import start as start_module
 from tutelage.studies.reason_rl.build import OF_THE_POOL, System
 from tutelage.studies.reason_rl.start import Start
 
@@ -184,6 +185,32 @@ def test_the_start_is_shared_by_arms_and_made_once(tmp_path, cache):
     run("ei", tmp_path / "three")
     again = {path: path.stat().st_mtime_ns for path in (cache / "reason_rl").rglob("made.json")}
     assert again == made
+
+
+def test_what_other_answers_or_another_base_lead_to_is_not_taken_from_the_cache(tmp_path, monkeypatch):
+    """Same questions, same names: neither a corrected answer nor a base trained anew may meet old figures."""
+    asked: list[str] = []
+
+    def made(kind, identity, make):
+        asked.append(identity)
+        return tmp_path
+
+    monkeypatch.setattr(start_module, "_made", made)
+    (tmp_path / "tested.json").write_text("{}")
+    file, base = tmp_path / "questions.jsonl", tmp_path / "base"
+    base.mkdir()
+
+    def look(answer, weights):
+        file.write_text("\n".join(json.dumps({"question": f"{n}?", "answer": answer}) for n in range(9)))
+        (base / "model.safetensors").write_bytes(weights)
+        changes = {"task__source": "file", "task__train": str(file), "task__num_train": 2, "task__num_test": 3}
+        changes |= {"task__num_demonstrations": 0, "base__name": str(base)}
+        Start(tiny("base", **changes), 0).tested()
+
+    look("#### 1", b"old")
+    look("#### 2", b"old")
+    look("#### 2", b"other")
+    assert len(set(asked)) == 3
 
 
 def test_evaluating_more_often_changes_nothing(tmp_path):

@@ -126,7 +126,7 @@ class Start:
             found.save(folder)
 
         parts = {"start": Path(origin.folder).name, "outcome": asdict(config), "sampling": asdict(sampling)}
-        parts |= {"continuations": continuations, "questions": [question.text for question in self.tasks.train]}
+        parts |= {"continuations": continuations, "questions": _references(self.tasks.train)}
         return OutcomeModel.load(_made("outcome-models", self._identity(parts), make), device=self.device)
 
     def tested(self) -> Mapping[str, Any]:
@@ -144,7 +144,7 @@ class Start:
 
         parts = {"start": Path(self.folder).name, "evaluation": asdict(self.config.evaluation)}
         parts |= {"sampling": asdict(self.config.sampling), "template": self.starting_template}
-        parts |= {"questions": [question.text for question in self.tasks.test]}
+        parts |= {"questions": _references(self.tasks.test)}
         found = _made("tests", self._identity(parts), make)
         return json.loads((found / "tested.json").read_bytes())
 
@@ -155,6 +155,9 @@ class Start:
 
     def _identity(self, parts: Mapping[str, Any]) -> str:
         about = {"base": self.base, "seed": self.seed, "template": self.template, "dtype": self.config.base.dtype}
+        if (given := Path(self.config.base.name)).is_dir() and self.config.base.name:  # which may be filled anew
+            stats = [(path.name, path.stat()) for path in sorted(given.iterdir()) if path.is_file()]
+            about["files"] = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
         return config_hash(about | dict(parts))
 
 
@@ -205,6 +208,11 @@ def _say(line: str) -> None:
 
 def _sampling(temperature: float, max_new_tokens: int) -> Sampling:
     return Sampling(max_new_tokens=max_new_tokens, temperature=temperature)
+
+
+def _references(questions: Sequence[Question]) -> list[list[str]]:
+    """Questions with the answers that samples are graded by, and the solutions whose steps tell them."""
+    return [[question.text, str(question.answer), question.solution] for question in questions]
 
 
 def _texts(demonstrations: Sequence[tuple[Question, str]]) -> list[list[str]]:
