@@ -83,9 +83,7 @@ def test_a_wrong_gradient_fails_with_its_numbers(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "CHECKS", ())
     monkeypatch.setattr(gradient_checks, "check_policy_gradients", lambda: wrong)
     assert main(["doctor", "--deep"]) == 1
-    assert (
-        "fail  gradients       tabular: PPO = exact gradient: off by 0.25, at most 1e-09" in capsys.readouterr().out
-    )
+    assert "fail  gradients       tabular: PPO = exact gradient: off by 0.25, at most 1e-09" in capsys.readouterr().out
 
 
 def test_without_deep_no_framework_is_loaded():

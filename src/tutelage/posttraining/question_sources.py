@@ -130,9 +130,7 @@ def reasoning_gym(task: str, size: int, seed: int = 0) -> Iterator[Question]:
         import reasoning_gym as gym  # type: ignore[import-not-found]
         from reasoning_gym.factory import DATASETS  # type: ignore[import-not-found]
     except ImportError:
-        raise BadInput(
-            "source: 'reasoning_gym' needs the package reasoning_gym: pip install 'tutelage[gym]'"
-        ) from None
+        raise BadInput("source: 'reasoning_gym' needs the package reasoning_gym: pip install 'tutelage[gym]'") from None
     if task not in DATASETS:
         raise BadInput(f"task: {task!r}; must be one of reasoning_gym's{nearest(task, DATASETS)}")
     # Entry i of a data set follows from its seed + i: parts join to one, and those of other seeds lie far apart. Seeds
