@@ -57,7 +57,7 @@ def restore(state: Mapping[str, Any], live: State | None, model: Any, optimizer:
     """
     if not state:
         raise BadInput("state: was used up by an update; go on with the one that the update gave back")
-    if state is live:
+    if live is not None and state is live:
         return live
     try:
         model.load_state_dict(state["model"])

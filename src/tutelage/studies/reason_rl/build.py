@@ -27,7 +27,7 @@ from tutelage.studies.reason_rl.start import Start, powers, test
 GAINS = ("maj@1", "correct", "unique_equation")
 """Figures whose change from the start is reported too, besides those at the largest k."""
 OF_THE_POOL = ("unique_exact", "unique_normalised", "unique_equation", "coverage")
-"""Figures that grow with the pool: of the last, larger one only, or their curves would jump where nothing was learnt."""
+"""Figures that grow with the pool: of the last, larger one only, or curves would jump where nothing was learnt."""
 
 
 def build(config: Config, seeds: Sequence[int]) -> TorchProgram:
