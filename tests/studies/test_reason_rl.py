@@ -244,9 +244,9 @@ def test_a_few_shot_start_is_asked_with_worked_examples(tmp_path):
 
 @pytest.mark.parametrize("labels", ["answer", "outcome_model"])
 @pytest.mark.parametrize("level", ["solution", "step"])
-def test_every_kind_of_labels_goes_with_every_level_and_with_the_base(tmp_path, level, labels):
+def test_every_kind_of_labels_goes_with_every_level_and_with_the_base(level, labels):
     changes = {"conditioned__level": level, "conditioned__labels": labels, "conditioned__refit": "base"}
-    system = System(tiny("rcrl", **changes), 0, tmp_path)
+    system = System(tiny("rcrl", **changes), 0, None)
     state, figures = system.update(system.init())
     assert state["step"] == 1 and math.isfinite(figures["loss"])
 
