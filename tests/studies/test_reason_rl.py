@@ -23,9 +23,9 @@ from tutelage.measures.claims import judge_all
 from tutelage.posttraining.questions import Question
 from tutelage.posttraining.tasks import TaskConfig, load_tasks
 from tutelage.studies import load
-from tutelage.studies.reason_rl import exhibits
 from tutelage.studies.reason_rl import start as start_module
 from tutelage.studies.reason_rl.build import OF_THE_POOL, System
+from tutelage.studies.reason_rl.exhibits import _lines
 from tutelage.studies.reason_rl.start import Start
 
 study = load("reason_rl")
@@ -256,7 +256,7 @@ def test_a_line_with_a_wrong_step_is_marked_wrong():
     text = "<<1+1=3>> and <<3-1=2>>\n#### 2"
     tokens = np.ones(1, np.int64)
     shown = Rollout(question.id, tokens, tokens, np.zeros(1, np.float32), text, scores={"correct": 1.0})
-    assert [line[0] for line in exhibits._lines(question, shown)] == ["✗", "✓"]
+    assert [line[0] for line in _lines(question, shown)] == ["✗", "✓"]
 
 
 def test_claims_are_undecided_without_runs():
