@@ -192,6 +192,14 @@ def test_a_curve_that_ends_before_the_others_ends_in_a_dot():
     assert plots.curves([short, long]).count("<use") - plots.curves([long, long]).count("<use") == 1
 
 
+def test_a_curve_that_turns_back_is_drawn_whole():
+    svg = plots.curves([plots.Curve("a", [0.0, 3.0, 1.0], [0.0, 1.0, 2.0])])
+    drawn = positions(svg, plots.PALETTE[0])
+    assert drawn[1, 0] - drawn[0, 0] == pytest.approx(3 * (drawn[2, 0] - drawn[0, 0]), abs=0.1)
+    (frame,) = ElementTree.fromstring(svg).iter(f"{SVG}rect")  # what is outside it is cut off
+    assert drawn[1, 0] <= float(frame.get("x")) + float(frame.get("width")) + 0.01
+
+
 def test_points_of_a_plane_are_where_the_numbers_are():
     cloud = plots.Cloud("a", [0.0, 1.0, np.nan], [0.0, 4.0, 2.0])
     root = ElementTree.fromstring(plots.plane([cloud]))

@@ -350,7 +350,8 @@ def _end(line: Curve) -> _Place | None:
 def _end_labels(axes: Axes, lines: Sequence[Curve]) -> None:
     """A label for each curve; where it ends before the others a dot says so, and the thread is no part of it."""
     ends = [end for line in lines if (end := _end(line)) is not None]
-    right = max((end.x for end in ends), default=0.0)
+    known = [np.asarray(line.x, np.float64)[np.isfinite(np.asarray(line.y, np.float64))] for line in lines]
+    right = max((float(x.max()) for x in known if x.size), default=0.0)
     for end in ends:
         if end.x < right:
             axes.plot([end.x], [end.y], "o", color=colour(end.series), ms=4, mew=0)
