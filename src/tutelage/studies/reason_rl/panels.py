@@ -36,6 +36,7 @@ def panels(results: Sequence[RunResult]) -> list[Exhibit]:
         if any(name.startswith(f"{vote}@") for name in tested[0].figures):
             picture = comparisons.over_k(tested, vote)
             caption = "Exact for every k, from one pool of samples of each question."
+            caption += " At k = 1 it is the greedy answer." if vote == "maj" else ""
             shown.append(Exhibit(f"over-k-{vote}", f"{vote}@k", caption, svg=picture))
     return [*shown, _table(tested)]
 
