@@ -96,6 +96,8 @@ def test_published_settings_are_those_of_the_paper():
         ("ei", {"evaluation.interim_samples": 8}, "evaluation.interim_samples = 8"),
         ("ei", {"evaluation.num_samples": 1}, "num_samples = 1: must be in [2, inf)"),
         ("grpo", {"online.num_samples": 1}, "online.num_samples = 1"),
+        ("ppo", {"online.num_minibatches": 5}, "num_minibatches = 5: must be at most online.num_questions = 4"),
+        ("ei", {"iteration.questions_per_round": 13}, "questions_per_round = 13: must be at most task.num_train = 12"),
         ("ei", {"algorithm": "expert"}, "algorithm = 'expert': must be one of"),
         ("ppo", {"reward.kind": "spares"}, "sparse"),
     ],

@@ -42,6 +42,6 @@ def test_more_supervised_epochs_narrow_the_solutions(tmp_path):
     result = run("sft", tmp_path, **{"evaluation.rerank": False})
     for name in ("pass", "unique"):
         values = result.series["evaluation", interim(name, result)][1]
-        assert values[-1] < max(values)
+        assert values[-1] < values[1]  # after the first epochs
     accuracy = result.series["evaluation", "maj@1"][1]
     assert accuracy[-1] >= accuracy[1] - 0.02

@@ -53,6 +53,17 @@ def check(config: Config) -> list[str]:
             f"online.num_questions = {config.online.num_questions}: must be at most task.num_train = {task.num_train}"
         )
     online = config.online
+    if config.algorithm == "online" and online.num_minibatches > online.num_questions:
+        raise BadInput(
+            f"online.num_minibatches = {online.num_minibatches}: must be at most online.num_questions = "
+            f"{online.num_questions}"
+        )
+    for name, few in (("iteration", config.iteration), ("preference", config.preference)):
+        if 0 < task.num_train < few.questions_per_round:
+            raise BadInput(
+                f"{name}.questions_per_round = {few.questions_per_round}: must be at most task.num_train = "
+                f"{task.num_train}"
+            )
     if config.algorithm == "online" and online.algorithm != "ppo" and online.num_samples < 2:
         raise BadInput(
             f"online.num_samples = {online.num_samples}: {online.algorithm} compares the samples of a question, so it "

@@ -6,6 +6,7 @@ Each is named by a hash of all that it was made from, so runs of different arms 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -116,7 +117,9 @@ class Start:
 
         def make(folder: Path) -> None:
             policy = origin.load(origin.folder)
-            rollouts = Rollouts(_sampling(sampling.temperature, sampling.max_new_tokens), self.seed)
+            # Beside the folder: found again after a kill.
+            pool = folder.with_name(f".rollouts{folder.name}")
+            rollouts = Rollouts(_sampling(sampling.temperature, sampling.max_new_tokens), self.seed, pool)
             questions = self.tasks.train
             groups = rollouts.draw(policy, questions, config.num_samples, stage="outcome")
             labels = None
@@ -124,6 +127,8 @@ class Start:
                 labels = continuation_labels(policy, questions, groups, rollouts, continuations)
             found = OutcomeModel.train(policy, questions, groups, config, self.seed, labels=labels)
             found.save(folder)
+            rollouts.close()
+            shutil.rmtree(pool)
 
         parts = {"start": Path(origin.folder).name, "outcome": asdict(config), "sampling": asdict(sampling)}
         parts |= {"continuations": continuations, "questions": _references(self.tasks.train)}
