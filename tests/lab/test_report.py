@@ -221,7 +221,7 @@ def test_page_is_accessible(page):
 
 
 def test_configuration_shows_what_differs_first(page):
-    changed, whole = page.text.split("All 13 settings")
+    changed, whole = page.text.split("All 14 settings")
     assert "learner.learning_rate" in changed.split("What differs from the defaults.")[1]
     assert "learner.discount" not in changed.split("What differs from the defaults.")[1]
     assert "learner.discount" in whole

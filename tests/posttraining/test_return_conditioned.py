@@ -298,7 +298,7 @@ def right_share(policy: Policy, questions: list[Question]) -> float:
     return float(np.mean([rollout.scores["correct"] for group in drawn for rollout in group]))
 
 
-@pytest.mark.parametrize("level", ["solution", "step"])
+@pytest.mark.parametrize("level", [pytest.param("solution", marks=pytest.mark.slow), "step"])
 def test_asked_for_good_it_gives_the_good_kind_and_asked_for_bad_the_bad(level: str) -> None:
     start, questions = two_kinds()
     assert 0.3 < right_share(start, questions) < 0.7

@@ -227,7 +227,7 @@ def test_the_same_pool_has_the_same_figures_in_every_process():
     scores = np.random.default_rng(0).random((len(questions), 16))
     found = figures(questions, groups, greedy, ks=(4, 16), reranker=scores, start_keys=equation_keys(groups[:1] * 10))
     text = " ".join(f"{name} {value:.9f}" for name, value in found.items())
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "9c9c370896a308fa", text
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "72c2df6faff9a694", text
 
 
 def test_the_order_of_samples_does_not_matter():
