@@ -163,8 +163,8 @@ def unchanged(arm, changes):
 
 SCHEDULE_OF_THE_DRIVER = {
     f"schedule.{name}"
-    for name in ("log_every", "evaluate_every", "evaluate_first", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints",
-                 "best_figure")
+    for name in ("log_every", "evaluate_every", "evaluate_first", "checkpoint_every", "checkpoint_seconds",
+                 "keep_checkpoints", "best_figure")
 }  # fmt: skip
 """Read by the driver, not by the system; its own tests see to them."""
 
