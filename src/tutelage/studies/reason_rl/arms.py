@@ -23,7 +23,7 @@ ARMS = {
     "ppo": _arm("PPO with the sparse reward: 1 for a right final answer.", PPO),
     "rcrl": _arm("Return-conditioned RL: learn good and bad solutions, ask for good ones.", RCRL),
     "base": _arm(
-        "The pretrained model as it is, asked with worked examples.",
+        "The pretrained model as it is; few-shot where base.few_shot says so.",
         {"algorithm": "none", "start": "pretrained", "base.few_shot": 2},
         "baseline",
     ),
@@ -31,7 +31,7 @@ ARMS = {
         "More and more epochs over the demonstrations.", {"algorithm": "sft", "start": "pretrained"}, "baseline"
     ),
     "ei_pretrained": _arm(
-        "Expert Iteration without any demonstration, first samples few-shot.",
+        "Expert Iteration without any demonstration; first samples few-shot where base.few_shot says so.",
         {**EI, "start": "pretrained", "base.few_shot": 2},
     ),
     "ppo_pretrained": _arm("PPO straight from the pretrained model.", {**PPO, "start": "pretrained"}),
