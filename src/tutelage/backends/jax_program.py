@@ -173,14 +173,10 @@ class JaxProgram:
     # About the machine.
 
     def device(self) -> str:
-        device, used = jax.local_devices()[0], f"{jax.local_device_count()} visible, {self.num_devices} used"
-        if device.platform == "cpu":
-            return f"CPU, {os.cpu_count()} cores" + (f" ({used} as devices)" if self.num_devices > 1 else "")
-        return f"{device.device_kind} ({used})"
+        return device_in_words(self.num_devices)
 
     def peak_device_bytes(self) -> int:
-        stats = [device.memory_stats() or {} for device in jax.local_devices()[: self.num_devices]]
-        return max(int(of_device.get("peak_bytes_in_use", 0)) for of_device in stats)
+        return peak_device_bytes(self.num_devices)
 
     # Tracing and compiling.
 
@@ -274,6 +270,20 @@ class JaxProgram:
             {name: float(value) for name, value in of_seed.items() if not (name in optional and np.isnan(value))}
             for of_seed in host
         ]
+
+
+def device_in_words(num_used: int = 1) -> str:
+    """The devices that JAX sees, for the record."""
+    device, used = jax.local_devices()[0], f"{jax.local_device_count()} visible, {num_used} used"
+    if device.platform == "cpu":
+        return f"CPU, {os.cpu_count()} cores" + (f" ({used} as devices)" if num_used > 1 else "")
+    return f"{device.device_kind} ({used})"
+
+
+def peak_device_bytes(num_used: int = 1) -> int:
+    """The most memory held so far on any of the devices in use; 0 where JAX does not count it (CPU)."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()[:num_used]]
+    return max(int(of_device.get("peak_bytes_in_use", 0)) for of_device in stats)
 
 
 def _scalars(figures: Mapping[str, Any], what: str) -> dict[str, Any]:
