@@ -13,7 +13,6 @@ the mean over the chunk unless wrapped in `Last`, `Sum`, `Max` or `Sometimes` (`
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,8 @@ import torch
 from tutelage.backends.torch_state import from_arrays, to_arrays
 from tutelage.backends.torch_threads import single_threaded
 from tutelage.lab.errors import BadInput
-from tutelage.lab.program import Figures, Last, Max, Sometimes, Sum
+from tutelage.lab.program import Figures
+from tutelage.lab.reduction import number, reduced
 
 TorchState = dict[str, Any]
 Metric = Any
@@ -120,9 +120,9 @@ class TorchProgram:
                 for _ in range(num_updates):
                     of_seed, metrics = system.update(of_seed)
                     # At once: the next update may change the tensors that the metrics are made of.
-                    chunk.append({name: _number(name, metric) for name, metric in metrics.items()})
+                    chunk.append({name: number(name, metric) for name, metric in metrics.items()})
             after.append(of_seed)
-            figures.append(_reduced(chunk))
+            figures.append(reduced(chunk))
         return tuple(after), lambda: figures
 
     def evaluate(self, state: tuple[TorchState, ...], step: int, *, final: bool = False) -> list[Figures]:
@@ -131,7 +131,7 @@ class TorchProgram:
             system = self.system(index)
             with self._computing(seed, step):
                 found = system.evaluate(of_seed, step, final)
-            figures.append(_reduced([{name: _number(name, figure) for name, figure in found.items()}]))
+            figures.append(reduced([{name: number(name, figure) for name, figure in found.items()}]))
         return figures
 
     # The state on disk.
@@ -215,36 +215,3 @@ def _deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         memory.fill_uninitialized_memory = filled
-
-
-def _number(name: str, metric: Metric) -> Any:
-    """The metric with a plain number in it, in its wrapper if it has one."""
-    wrapped = isinstance(metric, Last | Sum | Max | Sometimes)
-    value = metric.value if wrapped else metric
-    try:
-        number = float(value.detach() if isinstance(value, torch.Tensor) else value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        shape = f"has shape {tuple(value.shape)}" if hasattr(value, "shape") else f"is {value!r:.80}"
-        raise TypeError(f"{name!r} {shape}: must be one number; reduce it yourself") from error
-    return type(metric)(number) if wrapped else number
-
-
-def _reduced(chunk: Sequence[Mapping[str, Any]]) -> Figures:
-    """One number for each name, over the updates of the chunk that have it."""
-    figures: dict[str, float] = {}
-    for name in dict.fromkeys(name for metrics in chunk for name in metrics):
-        found = [metrics[name] for metrics in chunk if name in metrics]
-        values = [metric if isinstance(metric, float) else metric.value for metric in found]
-        match found[-1]:
-            case Last(value):
-                figures[name] = value
-            case Sum():
-                figures[name] = sum(values)
-            case Max():
-                figures[name] = math.nan if any(map(math.isnan, values)) else max(values)
-            case Sometimes():
-                if known := [value for value in values if not math.isnan(value)]:
-                    figures[name] = sum(known) / len(known)
-            case _:
-                figures[name] = sum(values) / len(values)
-    return figures

@@ -1,0 +1,48 @@
+"""Records of how objects were built."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+from tutelage.gflownets.condition import Condition
+from tutelage.gflownets.environment import Objects, State
+
+
+class Trajectories(NamedTuple):
+    """B trajectories under B conditions: the actions alone, from which everything else is computed again.
+
+    Attributes:
+        start: the states they start at, [B, …].
+        action: int32 [B, T]; T = `Environment.max_steps`; zeros after the end.
+        valid: bool [B, T]: the step was taken.
+        condition: what each was asked for.
+        objects: what they ended in, [B, …].
+    """
+
+    start: State
+    action: Int[Array, "B T"]
+    valid: Bool[Array, "B T"]
+    condition: Condition
+    objects: Objects
+
+
+class Steps(NamedTuple):
+    """What a loss needs of each step of B trajectories; zeros where `valid` is False.
+
+    Attributes:
+        log_pf: log P_F(a_t | s_t, condition) of the taken action, f32 [B, T].
+        log_pb: log P_B(s_t, a_t | s_{t+1}), f32 [B, T].
+        log_flow: log F(s_t | condition), f32 [B, T]; at t = 0 it is log Z.
+        valid: bool [B, T].
+        log_z: log Z(condition, start), f32 [B].
+        log_reward: ℓ(x), tempered and floored, f32 [B].
+    """
+
+    log_pf: Float[Array, "B T"]
+    log_pb: Float[Array, "B T"]
+    log_flow: Float[Array, "B T"]
+    valid: Bool[Array, "B T"]
+    log_z: Float[Array, "B"]
+    log_reward: Float[Array, "B"]
