@@ -87,7 +87,9 @@ def enumerate_states(environment: Environment, *, start: State | None = None, li
         legal = legal & ~done[:, None]
         if (dead := ~done & ~legal.any(axis=1)).any():
             raise BadInput(f"environment: state {expanded + int(dead.argmax())} is not done and has no legal action")
-        distinct, which = np.unique(rows.of(jax.tree.map(lambda leaf, legal=legal: leaf[legal], after)), return_inverse=True)
+        distinct, which = np.unique(
+            rows.of(jax.tree.map(lambda leaf, legal=legal: leaf[legal], after)), return_inverse=True
+        )
         reached = [row.tobytes() for row in distinct]
         names += [name for name in reached if name not in found]
         number = np.array([found.setdefault(name, len(found)) for name in reached], np.int32)

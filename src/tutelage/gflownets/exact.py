@@ -143,7 +143,8 @@ def _log_pf(policy, environment, states, children, encoded):
     def read(part):
         state, legal = part
         observation = environment.observe(state)
-        _, outputs = policy.step((), jax.tree.map(lambda leaf: leaf[None], observation), encoded[None])
+        carry = policy.start(encoded[None])
+        _, outputs = policy.step(carry, jax.tree.map(lambda leaf: leaf[None], observation), encoded[None])
         return jax.nn.log_softmax(jnp.where(legal, outputs.logits[0], -jnp.inf), where=legal)
 
     # Of a state that is done nothing is legal, and nothing is read.
@@ -165,7 +166,9 @@ def sequence_law(
     for index in range(rows):
         for start in range(0, number, _ROWS_AT_ONCE):
             part = objects[start : start + _ROWS_AT_ONCE]
-            repeated = jax.tree.map(lambda leaf, i=index, n=len(part): jnp.repeat(leaf[i : i + 1], n, axis=0), conditions)
+            repeated = jax.tree.map(
+                lambda leaf, i=index, n=len(part): jnp.repeat(leaf[i : i + 1], n, axis=0), conditions
+            )
             law[index, start : start + len(part)] = np.exp(np.asarray(log_prob(part, repeated), np.float64))
     return law
 

@@ -1,4 +1,4 @@
-"""Every number of the study. Defaults are the published sequence code's bigram task where they are not said otherwise."""
+"""Every number of the study. Defaults: the published sequence code's bigram task, unless said otherwise."""
 
 from __future__ import annotations
 
