@@ -25,8 +25,8 @@ class MLP(eqx.Module):
 def fan_in(scale: float = 1.0) -> Initializer:
     """Uniform weights in ±scale/√(size of the input); with scale 1 PyTorch's default.
 
-    Smaller than what keeps the variance through a ReLU (√6 times that), and in balance losses that matters: there are no
-    targets but the network's own outputs, and with larger weights Adam at 1e-3 does not settle.
+    What keeps the variance through a ReLU is √6 times that. In balance losses it matters: their targets are the
+    network's own outputs, and with larger weights Adam at 1e-3 does not settle.
     """
     return jax.nn.initializers.variance_scaling(scale**2 / 3, "fan_in", "uniform")
 
