@@ -11,7 +11,6 @@ from scipy.stats import norm
 from tutelage.gflownets import acquisition as acq
 from tutelage.gflownets import gaussian_process as gp
 from tutelage.gflownets.hypervolume import cells, improvement
-from tutelage.measures import pareto
 
 FRONT = np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)
 ZERO = np.zeros(2, np.float32)
@@ -39,7 +38,9 @@ def test_log_h_is_exact_from_far_below_to_far_above():
     t = np.minimum(z, 0)
     # φ(z) + z Φ(z) = φ(z) (1 + z √(π/2) erfcx(−z/√2)); its asymptote beyond what float64 resolves.
     ratio = 1 + t * np.sqrt(np.pi / 2) * erfcx(-t / np.sqrt(2))
-    exact = np.where(z > 0, np.log(norm.pdf(z) + z * norm.cdf(z)), norm.logpdf(t) + np.log(np.maximum(ratio, 1e-300)))
+    near = np.maximum(z, 0)
+    above = np.log(norm.pdf(near) + near * norm.cdf(near))
+    exact = np.where(z > 0, above, norm.logpdf(t) + np.log(np.maximum(ratio, 1e-300)))
     exact = np.where(z < -300, norm.logpdf(t) - 2 * np.log(np.maximum(-t, 1)), exact)
     found = np.asarray(jax.jit(acq.log_h)(jnp.asarray(z, jnp.float32)), np.float64)
     np.testing.assert_allclose(found, exact, rtol=3e-6, atol=3e-5)
@@ -57,15 +58,6 @@ def test_exact_expectation_is_that_of_monte_carlo(num_objectives):
         error = gains.std() / np.sqrt(len(gains))
         found = float(jnp.exp(log_ehvi(jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32), boxes)))
         assert abs(found - gains.mean()) < 4 * error
-
-
-def test_the_improvement_is_the_difference_of_two_hypervolumes():
-    rng = np.random.default_rng(5)
-    for num_objectives in (2, 3):
-        front, points = rng.uniform(size=(7, num_objectives)), rng.uniform(size=(20, num_objectives))
-        base = pareto.hypervolume(front, np.zeros(num_objectives))
-        exact = [pareto.hypervolume(np.vstack([front, point]), np.zeros(num_objectives)) - base for point in points]
-        np.testing.assert_allclose(improvement(jnp.asarray(points, jnp.float32), boxes_of(front)), exact, atol=1e-5)
 
 
 def test_far_below_the_front_there_is_a_gradient_towards_it():

@@ -46,9 +46,7 @@ def log_h(z: Float[Array, "*s"]) -> Float[Array, "*s"]:
 _LOG_SQRT_2PI = 0.9189385332046727
 
 
-def log_ehvi(
-    mean: Float[Array, "*b M"], deviation: Float[Array, "*b M"], boxes: Boxes
-) -> Float[Array, "*b"]:
+def log_ehvi(mean: Float[Array, "*b M"], deviation: Float[Array, "*b M"], boxes: Boxes) -> Float[Array, "*b"]:
     """log of the expected hypervolume improvement of independent N(mean, deviation²)."""
     lower, upper, valid = _sides(boxes)
     mean, deviation = mean[..., None, :], deviation[..., None, :]

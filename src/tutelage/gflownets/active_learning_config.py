@@ -26,15 +26,15 @@ PROPOSERS = ("mogfn", "lambo", "mutation", "genetic")
 class EncoderConfig:
     """The masked-language-model CNN that the Gaussian process sits on."""
 
-    embed: int = setting(64, "Channels of the embedding and of the convolutions.", interval="[1, inf)", source="mogfn-al")
+    embed: int = setting(
+        64, "Channels of the embedding and of the convolutions.", interval="[1, inf)", source="mogfn-al"
+    )
     latent: int = setting(16, "Latent inputs of the Gaussian process.", interval="[1, inf)", source="mogfn-al")
     kernel: int = setting(5, "Width of the convolutions, odd.", interval="[1, inf)", unit="tokens", source="mogfn-al")
     blocks: int = setting(
         3, "Residual blocks of the encoder, and of the decoder.", interval="[1, inf)", source="mogfn-al"
     )
-    mask_ratio: float = setting(
-        0.125, "Share of tokens masked, at least one.", interval="(0, 1)", source="mogfn-al"
-    )
+    mask_ratio: float = setting(0.125, "Share of tokens masked, at least one.", interval="(0, 1)", source="mogfn-al")
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,17 @@ class SurrogateConfig:
     weight_decay: float = setting(1e-4, "Of the encoder.", interval="[0, inf)", source="mogfn-al")
     steps: int = setting(256, "Full-batch steps at most.", interval="[1, inf)", source="mogfn-al")
     patience: int = setting(
-        32, "Steps without a better held-out likelihood after which fitting stops.", interval="[1, inf)", source="mogfn-al"
+        32,
+        "Steps without a better held-out likelihood after which fitting stops.",
+        interval="[1, inf)",
+        source="mogfn-al",
     )
     period: int = setting(2, "Steps between looks at the held-out likelihood.", interval="[1, inf)", source="mogfn-al")
     holdout: float = setting(
-        0.1, "Share of the evaluated objects held out.", interval="(0, 1)", source="mogfn-al: 0.2, half of it for a test"
+        0.1,
+        "Share of the evaluated objects held out.",
+        interval="(0, 1)",
+        source="mogfn-al: 0.2, half of it for a test",
     )
     lengthscale: float = setting(0.7, "Prior mean of the length scales.", interval="(0, inf)", source="mogfn-al")
     lengthscale_sd: float = setting(0.01, "Prior sd of the length scales.", interval="(0, inf)", source="mogfn-al")
@@ -125,16 +131,12 @@ class ActiveLearningConfig:
     surrogate: SurrogateConfig = part(SurrogateConfig)
     acquisition: AcquisitionConfig = part(AcquisitionConfig)
     gflownet: GFlowNetConfig = field(default_factory=edit_sampler, metadata={})
-    warm: bool = setting(
-        True, "Go on from the last round's GFlowNet instead of a fresh one.", source="mogfn-al"
-    )
+    warm: bool = setting(True, "Go on from the last round's GFlowNet instead of a fresh one.", source="mogfn-al")
     opt_steps: int = setting(1500, "Updates of the GFlowNet in a round.", interval="[1, inf)", source="mogfn-al")
     eval_samples: int = setting(
         50, "Candidates sampled (or mutants made) for each start of the pool.", interval="[1, inf)", source="mogfn-al"
     )
-    beta_decay: float = setting(
-        2.0, "What a round takes from the exponent.", interval="[0, inf)", source="mogfn-al"
-    )
+    beta_decay: float = setting(2.0, "What a round takes from the exponent.", interval="[0, inf)", source="mogfn-al")
     beta_floor: float = setting(
         4.0,
         "Where the exponent stays: the published one goes on falling, through 0 in round 16.",
