@@ -311,3 +311,22 @@ def test_killed_twenty_times_and_resumed_is_identical(tmp_path: Path) -> None:
     run_to_end(words[0])
     run_with_kills(words[1], tmp_path / "b", kills=20, seed=2, longest=0.5)
     assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+# Figures made on the host.
+
+
+@pytest.mark.parametrize("mode", ["loop", "vmap"])
+def test_a_measure_makes_figures_of_the_arrays_of_each_seed(mode: str) -> None:
+    def evaluate(state, key):
+        return {"row": state["n"] + jnp.arange(3), "draws": jax.random.uniform(key, (2, 2))}
+
+    def measure(found):
+        assert all(isinstance(leaf, np.ndarray) for leaf in found.values())
+        return {"sum": found["row"].sum(), "spread": np.ptp(found["draws"]), "none": np.nan}
+
+    program = counter(evaluate=evaluate, measure=measure, seeds=[3, 4], mode=mode)
+    state, _ = program.update(program.init(), 5)
+    first, second = program.evaluate(state, 5)
+    assert first["sum"] == second["sum"] == 18 and first.keys() == {"sum", "spread"}
+    assert first["spread"] != second["spread"]

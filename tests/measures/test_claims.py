@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tutelage.lab.errors import BadInput
 from tutelage.lab.study import Claim, RunResult
 from tutelage.lab.verdicts import read_claims, verdicts_of, write_claims
-from tutelage.measures.claims import always, at_least, at_most, better, correlation, judge_all, not_worse
+from tutelage.measures.claims import always, at_least, at_most, better, correlation, judge_all, not_worse, times
 
 
 def runs(**arms):
@@ -72,6 +72,22 @@ def test_not_worse(ours, verdict):
     judgement = not_worse("solved", "plr", "dr", 0.1)(runs(plr=ours, dr=[0.5, 0.5, 0.5]))
     assert judgement.verdict == verdict
     assert judgement.threshold == -0.1
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "factor", "verdict"),
+    [
+        ([4.0, 4.2, 4.1], [2.0, 2.0, 1.9], 2.0, "holds"),
+        ([4.0, 4.2, 3.9], [2.0, 2.0, 2.0], 2.0, "undecided"),
+        ([3.0, 3.2, 3.1], [2.0, 2.0, 1.9], 2.0, "fails"),
+        ([0.98, 0.99, 0.98], [1.0, 1.0, 1.0], 0.97, "holds"),  # at most 3 % lower
+        ([0.1, 0.2, 0.1], [0.0, 0.0, 0.0], 2.0, "holds"),
+    ],
+)
+def test_so_many_times_the_other(ours, theirs, factor, verdict):
+    judgement = times("solved", "gfn", "rl", factor)(runs(gfn=ours, rl=theirs))
+    assert judgement.verdict == verdict
+    assert judgement.estimate == pytest.approx(np.mean(ours) - factor * np.mean(theirs))
 
 
 def test_interquartile_mean_ignores_one_broken_seed():

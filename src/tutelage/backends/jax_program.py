@@ -2,7 +2,7 @@
 
     init(key) -> state                  any pytree: arrays, typed keys, Equinox modules
     update(state) -> state, metrics     one unit of work; metrics are scalars by name
-    evaluate(state, key) -> figures     scalars by name
+    evaluate(state, key) -> figures     scalars by name; or arrays, of which `measure` makes figures on the host
 
 A chunk is one compiled `lax.scan` over `update` whose state is donated, and whose metrics are reduced to one number
 each before they leave the device. A metric is the mean over the chunk unless it says otherwise by its wrapper
@@ -42,6 +42,7 @@ Metric = Array | Last | Sum | Max | Sometimes
 Init = Callable[[Key[Array, ""]], PyTree]
 Update = Callable[[PyTree], tuple[PyTree, Mapping[str, Metric]]]
 Evaluate = Callable[[PyTree, Key[Array, ""]], Mapping[str, Array | Sometimes]]
+Measure = Callable[[PyTree], Mapping[str, float]]
 Place = Callable[[PyTree], PyTree]
 
 
@@ -53,6 +54,7 @@ def jax_program(
     seeds: Sequence[int],
     mode: str = "loop",
     final: Evaluate | None = None,
+    measure: Measure | None = None,
     place: Place | None = None,
     num_devices: int = 1,
 ) -> JaxProgram:
@@ -63,6 +65,8 @@ def jax_program(
         mode: "loop" runs the seeds one after another through one executable of one seed; "vmap" runs them side by
             side, in which `lax.cond` and `lax.switch` run all their branches.
         final: the evaluation after the last update, where it is to be more thorough than the others.
+        measure: where figures need the host (a library of NumPy, say): `NumPy arrays of one seed -> figures`. Then
+            `evaluate` and `final` may return any pytree of arrays. A figure that is NaN counts as "no value here".
         place: for a system over several devices, `state of one seed (arrays) -> the same, each array on the devices
             where it belongs`. Needs mode "loop".
         num_devices: how many devices such a system uses.
@@ -78,7 +82,7 @@ def jax_program(
     if place is not None and mode != "loop":
         raise BadInput(f"mode = {mode!r}: a state that is placed by hand needs 'loop'")
     enable_compilation_cache()
-    return JaxProgram(init, update, evaluate, final or evaluate, tuple(seeds), mode, place, num_devices)
+    return JaxProgram(init, update, evaluate, final or evaluate, measure, tuple(seeds), mode, place, num_devices)
 
 
 class JaxProgram:
@@ -96,6 +100,7 @@ class JaxProgram:
         update: Update,
         evaluate: Evaluate,
         final: Evaluate,
+        measure: Measure | None,
         seeds: tuple[int, ...],
         mode: str,
         place: Place | None,
@@ -106,7 +111,7 @@ class JaxProgram:
         self.compile_seconds = 0.0
         self.traces: Counter[str] = Counter()
         self._init, self._update = init, update
-        self._evaluate, self._final = evaluate, final
+        self._evaluate, self._final, self._measure = evaluate, final, measure
         self._abreast = mode == "vmap"
         self._place = place
         self._executables: dict[Any, Callable[..., Any]] = {}
@@ -139,7 +144,8 @@ class JaxProgram:
         steps = jnp.full(len(self.seeds), step, jnp.uint32) if self._abreast else [np.uint32(step)] * len(self.seeds)
         arguments = (state, self._seed_arguments(), steps)
         executable = self._executable(name, self._evaluation(name, function), *arguments)
-        return self._figures(name, self._each(executable, *arguments))
+        found = self._each(executable, *arguments)
+        return self._figures(name, found) if self._measure is None else self._measured(found)
 
     # The state on disk.
 
@@ -219,11 +225,14 @@ class JaxProgram:
 
         return of_seed
 
-    def _evaluation(self, name: str, function: Evaluate) -> Callable[[PyTree, Array, Array], dict[str, Array]]:
-        def of_seed(arrays: PyTree, seed: Array, step: Array) -> dict[str, Array]:
+    def _evaluation(self, name: str, function: Evaluate) -> Callable[[PyTree, Array, Array], Any]:
+        def of_seed(arrays: PyTree, seed: Array, step: Array) -> Any:
             self.traces[name] += 1
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), EVALUATION), step)
-            figures = _scalars(function(eqx.combine(arrays, self._known_layout().static), key), "figure")
+            figures = function(eqx.combine(arrays, self._known_layout().static), key)
+            if self._measure is not None:
+                return figures
+            figures = _scalars(figures, "figure")
             self._optional[name] = _optional(figures)
             return {what: figure.value if isinstance(figure, Sometimes) else figure for what, figure in figures.items()}
 
@@ -270,6 +279,14 @@ class JaxProgram:
             {name: float(value) for name, value in of_seed.items() if not (name in optional and np.isnan(value))}
             for of_seed in host
         ]
+
+    def _measured(self, values: Any) -> list[Figures]:
+        assert self._measure is not None
+        host = jax.device_get(values)
+        rows = range(len(self.seeds))
+        of_seeds = [jax.tree.map(lambda leaf, row=row: leaf[row], host) for row in rows] if self._abreast else host
+        figures = [self._measure(of_seed) for of_seed in of_seeds]
+        return [{name: float(value) for name, value in found.items() if not np.isnan(value)} for found in figures]
 
 
 def device_in_words(num_used: int = 1) -> str:

@@ -93,6 +93,27 @@ def not_worse(
     return _judge(statistic, -margin, "above", estimate, confidence)
 
 
+def times(
+    figure: str,
+    arm: str,
+    than: str,
+    factor: float,
+    *,
+    centre: Centre = "mean",
+    min_seeds: int = 3,
+    confidence: float = 0.95,
+) -> Judge:
+    """The arm's figure is at least `factor` times that of `than`: the interval of arm − factor · than is not below 0.
+
+    A difference and not a quotient, so that a baseline at 0 is no accident. `factor` below 1: at most so much worse.
+    """
+    if factor <= 0:
+        raise BadInput(f"factor: {factor} is outside (0, inf)")
+    statistic = f"{_CENTRES[centre][0]} of {figure}: {arm} − {factor:g} · {than} ≥ 0"
+    estimate = _difference(figure, arm, than, centre, min_seeds, confidence, factor)
+    return _judge(statistic, 0.0, "above", estimate, confidence)
+
+
 def correlation(
     series: tuple[str, str], arm: str, at_least: float, *, min_seeds: int = 3, confidence: float = 0.95
 ) -> Judge:
@@ -188,13 +209,13 @@ def _one_arm(
 
 
 def _difference(
-    figure: str, first: str, second: str, centre: Centre, min_seeds: int, confidence: float
+    figure: str, first: str, second: str, centre: Centre, min_seeds: int, confidence: float, factor: float = 1.0
 ) -> Callable[[Sequence[RunResult]], _Evidence]:
     of = _CENTRES[centre][1]
 
     def estimate(results: Sequence[RunResult]) -> _Evidence:
         ours, theirs = (_final(results, arm, figure, min_seeds) for arm in (first, second))
-        interval = bootstrap.bootstrap(lambda a, b: of(a) - of(b), ours, theirs, confidence=confidence)
+        interval = bootstrap.bootstrap(lambda a, b: of(a) - factor * of(b), ours, theirs, confidence=confidence)
         return _Evidence(interval, min(ours.size, theirs.size))
 
     return estimate

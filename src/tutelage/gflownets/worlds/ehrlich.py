@@ -7,8 +7,8 @@ Some transitions between letters are banned: a sequence which has one is infeasi
 with q rounding down to multiples of 1/q. Every function reaches 1: motifs are walks along allowed transitions, any
 letter may follow itself, so motifs can be written one after another with their gaps filled by repeats.
 
-Here M of them, with motifs of their own over the same banned transitions, are the objectives. They conflict as soon as a
-sequence is too short for the motifs of all.
+Here M of them, with motifs of their own over the same banned transitions, are the objectives. They conflict as soon as
+a sequence is too short for the motifs of all.
 """
 
 from __future__ import annotations
