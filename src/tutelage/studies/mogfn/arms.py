@@ -100,7 +100,9 @@ ARMS = {
     "raw_preferences": _ablation(
         "Weights as numbers, without a thermometer.", SEQUENCES, {"gflownet.preference.encoding": "raw"}
     ),
-    "unconditional": _ablation("A sampler that never sees a preference.", SEQUENCES, {"gflownet.preference.use": False}),
+    "unconditional": _ablation(
+        "A sampler that never sees a preference.", SEQUENCES, {"gflownet.preference.use": False}
+    ),
     "one_preference": _ablation(
         "One preference for a whole batch, as in the published sequence code.",
         SEQUENCES,
@@ -153,7 +155,7 @@ QUICK = {
 
 
 def _quick(config: Config) -> Config:
-    """Minutes on two cores: grids by an MLP of 128, sequences by a transformer of 32, a few rounds of active learning."""
+    """Minutes on two cores: grids by an MLP of 128, sequences by a transformer of 32, eight rounds of queries."""
     changes: dict[str, Any] = dict(QUICK)
     if config.problem == "hypergrid":
         changes |= {
