@@ -124,7 +124,14 @@ class ActiveLearningConfig:
     queries: int = setting(16, "q: new objects evaluated in a round.", interval="[1, inf)", source="mogfn-al")
     initial: int = setting(512, "Objects of the initial design.", interval="[4, inf)", source="mogfn-al")
     pool: int = setting(
-        16, "Evaluated objects that edits start from, at least.", interval="[1, inf)", source="mogfn-al"
+        16, "Evaluated objects that edits start from.", interval="[1, inf)", source="mogfn-al: at least so many"
+    )
+    resampling: float = setting(
+        1.0,
+        "k of the weights 1/(k·n + rank) with which dominated objects are drawn into the pool, and parents by "
+        "'genetic'; less is greedier.",
+        interval="[0, inf)",
+        source="mogfn-al",
     )
     max_edits: int = setting(0, "Edits of an object at most; 0: its length.", interval="[0, inf)", source="mogfn-al")
     min_edits: int = setting(1, "Edits of an object at least.", interval="[0, inf)", source="mogfn-al: 3")

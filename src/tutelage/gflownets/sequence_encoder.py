@@ -60,9 +60,7 @@ class SequenceEncoder(eqx.Module):
     decoder: tuple[Block, ...]
     head: Linear
 
-    def features(
-        self, tokens: Int[Array, "B L"], masked: Bool[Array, "B L"] | None = None
-    ) -> Float[Array, "B L D"]:
+    def features(self, tokens: Int[Array, "B L"], masked: Bool[Array, "B L"] | None = None) -> Float[Array, "B L D"]:
         """Per-token features; `masked` letters are not seen."""
         index = tokens + 1
         if masked is not None:
@@ -93,9 +91,7 @@ def _there(tokens: Int[Array, "B L"]) -> Float[Array, "B L 1"]:
     return (tokens >= 0)[..., None].astype(jnp.float32)
 
 
-def sequence_encoder(
-    key: Key[Array, ""], num_letters: int, max_len: int, config: EncoderConfig
-) -> SequenceEncoder:
+def sequence_encoder(key: Key[Array, ""], num_letters: int, max_len: int, config: EncoderConfig) -> SequenceEncoder:
     """An untrained encoder. Raises `BadInput` for an even width of the convolutions."""
     if config.kernel % 2 == 0:
         raise BadInput(f"encoder.kernel = {config.kernel}: must be odd, for a token to stand in its middle")

@@ -189,8 +189,6 @@ def _fit(
     zero, lowest = jnp.zeros((), jnp.int32), jnp.full((), -jnp.inf, jnp.float32)
     loop = (zero, surrogate, optimizer.init(surrogate), surrogate, lowest, zero)
     step, _, _, best, score, _ = jax.lax.while_loop(going, body, loop)
-    posterior = gp.condition_on(
-        double(best.process), inputs(best.encoder), double(targets), there, config.noise_floor
-    )
+    posterior = gp.condition_on(double(best.process), inputs(best.encoder), double(targets), there, config.noise_floor)
     single = jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else leaf.astype(jnp.float32), posterior)
     return Fitted(best, single, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), scaling), score, step)
