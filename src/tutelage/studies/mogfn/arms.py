@@ -17,6 +17,7 @@ SEQUENCES = {
     "gflownet.network.kind": "transformer",
     "gflownet.network.z_layers": 0,
     "gflownet.network.z_width": 64,
+    "gflownet.beta.value": 32.0,
 }
 GRID = {
     "problem": "hypergrid",
@@ -146,7 +147,6 @@ QUICK = {
     "ngrams.min_len": 15,
     "ngrams.max_len": 18,
     "ngrams.scale": 9.0,
-    "gflownet.optimizer.learning_rate": 3e-3,
     "gflownet.optimizer.final_learning_rate": 6e-5,
     "evaluation.bins": 5,
     "evaluation.final_bins": 11,
@@ -162,8 +162,10 @@ def _quick(config: Config) -> Config:
             "gflownet.beta.kind": "uniform",
             "gflownet.beta.low": 1.0,
             "gflownet.beta.high": 16.0,
+            "gflownet.preference.alpha": 1.0,
             "gflownet.network.width": 128,
             "gflownet.network.layers": 2,
+            "gflownet.optimizer.learning_rate": 3e-3,
             "schedule.num_updates": 5000,
             "schedule.log_every": 100,
             "schedule.evaluate_every": 1000,
@@ -175,9 +177,12 @@ def _quick(config: Config) -> Config:
             "gflownet.network.width": 32,
             "gflownet.network.layers": 2,
             "gflownet.network.heads": 4,
-            "schedule.num_updates": 3000,
+            "gflownet.optimizer.learning_rate": 1e-3,
+            "gflownet.optimizer.z_learning_rate": 1e-3,
+            "gflownet.optimizer.max_grad_norm": 10.0,
+            "schedule.num_updates": 1500,
             "schedule.log_every": 50,
-            "schedule.evaluate_every": 500,
+            "schedule.evaluate_every": 300,
         }
     return override(config, changes)
 
