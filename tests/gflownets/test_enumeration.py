@@ -48,11 +48,13 @@ def test_states_edges_and_layers_are_those_of_the_environment(environment):
         assert bool(environment.done(state)) == graph.done[index]
         legal = np.asarray(environment.mask(state)) & ~graph.done[index]
         assert np.array_equal(graph.children[index] >= 0, legal)
-        for action in np.flatnonzero(legal):
-            after = environment.step(state, jnp.asarray(action))
+        for action in map(jnp.asarray, np.flatnonzero(legal)):
+            after = environment.step(state, action)
             child = jax.tree.map(lambda leaf, i=graph.children[index, action]: leaf[i], graph.states)
             assert all(np.array_equal(a, b) for a, b in zip(after, child))
-            assert graph.log_pb[index, action] == pytest.approx(environment.log_pb(state, action, after), abs=1e-6)
+            assert graph.log_pb[index, action] == pytest.approx(
+                float(environment.log_pb(state, action, after)), abs=1e-6
+            )
 
 
 def test_backward_probabilities_sum_to_one_in_float64():
@@ -72,9 +74,11 @@ def test_sequences_are_a_tree():
 
 
 def test_enumeration_from_a_state_of_the_way():
-    environment = stairs()
-    graph = enumerate_states(environment, start=Place(jnp.asarray(5, jnp.int32), jnp.zeros((), bool)))
-    assert graph.objects.ravel().tolist() == [5, 6]
+    environment = sequence_environment(3, 2, 4)
+    start = environment.step(environment.source(), jnp.asarray(2, jnp.int32))
+    objects = enumerate_states(environment, start=start).objects
+    every = all_sequences(3, 2, 4)
+    assert {tuple(row) for row in objects} == {tuple(row) for row in every[every[:, 0] == 1]}
 
 
 def test_the_two_zeros_are_one_state():
@@ -105,10 +109,12 @@ def test_what_is_no_pointed_dag_is_refused():
     environment = stairs()
     with pytest.raises(BadInput, match="is not done and has no legal action"):
         enumerate_states(environment._replace(mask=lambda state: jnp.array([state.height < 6, False, False])))
+    round_and_round = environment._replace(
+        mask=lambda state: jnp.ones(3, bool),
+        step=lambda state, action: Place((state.height + 1) % 7, jnp.asarray(action == 2)),
+    )
     with pytest.raises(BadInput, match="must form a DAG"):
-        enumerate_states(
-            environment._replace(step=lambda state, action: Place((state.height + 1) % 7, jnp.asarray(action == 2)))
-        )
+        enumerate_states(round_and_round)
     with pytest.raises(BadInput, match=r"P_B sums to 1\.7 over the edges into state"):
         enumerate_states(environment._replace(log_pb=lambda s, a, t: jnp.where(a == 1, jnp.log(0.7), 0.0)))
     with pytest.raises(BadInput, match="two of its terminal states stand for the same object"):

@@ -140,11 +140,16 @@ def test_published_partition_functions_from_the_enumerated_world():
 
 
 def test_published_distance_of_the_uniform_law():
-    first = np.linspace(0, 1, 11)
+    """0.25 at β = 1 and 1.26 at β = 16 are those of the middle one of the 11 preferences, and their median."""
+    first, uniform = np.linspace(0, 1, 11), np.full(64, 1 / 64)
     preference = np.stack([first, 1 - first], axis=1)
-    uniform = np.full(64, 1 / 64)
-    assert l1(uniform, target_law(grid_rewards(), preference, 1.0)).mean() == pytest.approx(0.25, abs=0.005)
-    assert l1(uniform, target_law(grid_rewards(), preference, 16.0)).mean() == pytest.approx(1.26, abs=0.005)
+    for beta, published, mean in ((1.0, 0.25, 0.2648), (16.0, 1.26, 1.2716)):
+        distance = l1(uniform, target_law(grid_rewards(), preference, beta))
+        assert distance[5] == np.median(distance) == pytest.approx(published, abs=0.005)
+        assert distance.mean() == pytest.approx(mean, abs=1e-4)
+        reward = (grid_rewards() @ preference.T).T ** beta
+        literal = np.abs(1 / 64 - reward / reward.sum(axis=1, keepdims=True)).sum(axis=1)
+        np.testing.assert_allclose(distance, literal, atol=1e-12)
 
 
 @pytest.mark.parametrize("scalarisation", ["weighted_sum", "weighted_log_sum", "tchebycheff"])
@@ -172,6 +177,7 @@ class Reader(eqx.Module):
 
     of_state: jax.Array
     of_condition: jax.Array
+    memoryless: bool = eqx.field(static=True, default=True)
 
     def start(self, condition):
         return ()
@@ -260,4 +266,6 @@ def test_bad_requests_are_named():
     with pytest.raises(BadInput, match="must end in the number of objects, 9"):
         optimal_flows(graph, np.zeros(8))
     with pytest.raises(BadInput, match=r"encoded conditions of shape \(2,\)"):
-        policy_log_pf(graph, None, np.zeros(2))
+        policy_log_pf(graph, Reader(jnp.zeros((6, 3)), jnp.zeros((2, 3))), np.zeros(2))
+    with pytest.raises(BadInput, match="reads whole trajectories"):
+        policy_law(graph, Reader(jnp.zeros((6, 3)), jnp.zeros((2, 3)), memoryless=False), np.zeros((1, 2)))

@@ -119,7 +119,13 @@ def _gather(
 
 
 def policy_log_pf(graph: StateGraph, policy: Policy, encoded: ArrayLike) -> Float[np.ndarray, "n S A"]:
-    """log P_F of a policy without memory in every state under each of n encoded conditions [n, C]; −∞ where illegal."""
+    """log P_F of a policy without memory in every state under each of n encoded conditions [n, C]; −∞ where illegal.
+
+    Raises:
+        BadInput: on a policy which carries something along a trajectory (see `sequence_law`).
+    """
+    if not policy.memoryless:
+        raise BadInput("policy: it reads whole trajectories, not states; its law is that of its objects' log_prob")
     rows = np.asarray(encoded, np.float32)
     if rows.ndim != 2:
         raise BadInput(f"encoded conditions of shape {rows.shape}: must be [n, C]")
