@@ -22,9 +22,10 @@ import moocore
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
-from scipy.optimize import nnls
 
 from tutelage.lab.errors import BadInput
+
+# SciPy is imported where it is used: it takes longer than all the rest, and command lines must not wait for it.
 
 Direction = bool | Sequence[bool] | None
 """Whether objectives are maximised: all alike, or one by one. None, the default, is refused."""
@@ -89,7 +90,7 @@ def gd_plus(points: ArrayLike, reference_front: ArrayLike, *, maximise: Directio
     """GD+: how far, on average over the points [n, M], each falls short of what is nearest in the front [K, M]."""
     array, target, upwards = _two_sets(points, reference_front, maximise)
     # The same distances with the roles changed: d+ from z to s, seen from s, has the direction turned round.
-    return float(moocore.igd_plus(target, ref=array, maximise=~upwards))
+    return float(moocore.igd_plus(target, ref=array, maximise=[not up for up in upwards]))
 
 
 def r2(points: ArrayLike, weights: ArrayLike, ideal: ArrayLike = 1.0, *, normalise: str = "official") -> float:
@@ -126,19 +127,18 @@ def grid_front(num_objectives: int, bins: int = 10) -> Float[np.ndarray, "K M"]:
 def pc_ent(points: ArrayLike, reference_front: ArrayLike | None = None) -> float:
     """Pareto-clustered entropy in nats: how evenly the points [n, M] are spread over a front [K, M].
 
-    Each point belongs to the nearest reference point (Euclidean; the first of equally near ones); the entropy of how
+    Each point belongs to the nearest reference point (Euclidean; of equally near ones to any); the entropy of how
     many each has got, in [0, log K]. The default reference is `grid_front(M)`, for rewards in [0, 1]: 19 points for two
     objectives, 271 for three.
     """
+    from scipy.spatial import KDTree
+
     array = _points(points)
     reference = grid_front(array.shape[1]) if reference_front is None else _points(reference_front, "reference_front")
     if len(array) == 0 or array.shape[1] != reference.shape[1]:
         raise BadInput(f"points of shape {array.shape} and a front of shape {reference.shape}: must be [n, M], [K, M]")
-    distinct, multiplicity = np.unique(array, axis=0, return_counts=True)
-    nearest = np.concatenate(
-        [_squared_distances(block, reference).argmin(axis=1) for block in _blocks(distinct, len(reference))]
-    )
-    share = np.bincount(nearest, weights=multiplicity) / len(array)
+    _, nearest = KDTree(reference).query(array)
+    share = np.bincount(nearest) / len(array)
     share = share[share > 0]
     return float(max(0.0, -(share * np.log(share)).sum()))
 
@@ -169,6 +169,8 @@ def hsri(points: ArrayLike, reference: ArrayLike, ideal: ArrayLike, *, maximise:
     Reference: Guerreiro & Fonseca (2016), Hypervolume Sharpe-Ratio Indicator: Formalization and First Theoretical
     Results, PPSN XIV; there for minimisation.
     """
+    from scipy.optimize import nnls
+
     array, upwards = _points(points), _upwards(maximise, np.shape(points)[-1])
     low, high = _corner(reference, array.shape[1], "reference"), _corner(ideal, array.shape[1], "ideal")
     sign = np.where(upwards, 1.0, -1.0)
@@ -211,7 +213,7 @@ def _points(points: ArrayLike, name: str = "points") -> Float[np.ndarray, "n M"]
     return array
 
 
-def _upwards(maximise: Direction, num_objectives: int) -> Bool[np.ndarray, "M"]:
+def _upwards(maximise: Direction, num_objectives: int) -> list[bool]:
     if maximise is None:
         raise BadInput(
             "maximise is missing: say maximise=True for objectives to be maximised, False for minimised ones, or a "
@@ -220,7 +222,7 @@ def _upwards(maximise: Direction, num_objectives: int) -> Bool[np.ndarray, "M"]:
     upwards = np.asarray(maximise, bool)
     if upwards.ndim > 1 or (upwards.ndim == 1 and len(upwards) != num_objectives):
         raise BadInput(f"maximise has shape {upwards.shape}: must be one value, or one for each of {num_objectives}")
-    return np.broadcast_to(upwards, (num_objectives,))
+    return np.broadcast_to(upwards, (num_objectives,)).tolist()
 
 
 def _corner(value: ArrayLike, num_objectives: int, name: str) -> Float[np.ndarray, "M"]:
@@ -240,13 +242,6 @@ def _two_sets(points: ArrayLike, reference_front: ArrayLike, maximise: Direction
 def _blocks(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
     size = max(1, _PAIRS_AT_ONCE // max(width, 1))
     return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _squared_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    total = np.zeros((len(rows), len(columns)))
-    for axis in range(rows.shape[1]):
-        total += np.subtract.outer(rows[:, axis], columns[:, axis]) ** 2
-    return total
 
 
 def _shown(point: np.ndarray) -> str:
