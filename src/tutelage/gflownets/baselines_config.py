@@ -52,9 +52,11 @@ class SoftQConfig:
         source="Tiapkin et al. 2024",
     )
     target_period: int = setting(
-        100, "The network of the targets is copied from the learner every so many updates.", interval="[1, inf)",
+        100,
+        "The network of the targets is copied from the learner every so many updates.",
+        interval="[1, inf)",
         unit="updates",
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -66,34 +68,38 @@ class EnvelopeQConfig:
         32, "Preferences over which the envelope of an update is taken.", interval="[1, inf)", source="mo_gfn"
     )
     target_period: int = setting(
-        100, "The network of the targets is copied from the learner every so many updates.", interval="[1, inf)",
-        unit="updates", source="mo_gfn",
-    )  # fmt: skip
-    epsilon: float = setting(
-        0.5, "Share of uniform legal actions at first.", interval="[0, 1]", source="mo_gfn, Yang et al. 2019"
-    )
-    final_epsilon: float = setting(
-        0.05, "Share of uniform legal actions after the decay.", interval="[0, 1]", source="Yang et al. 2019"
-    )
-    decay_updates: int = setting(
-        5000, "Updates over which that share goes down, and the loss from vectors to scalars.", interval="[1, inf)",
+        100,
+        "The network of the targets is copied from the learner every so many updates.",
+        interval="[1, inf)",
         unit="updates",
-    )  # fmt: skip
+        source="mo_gfn",
+    )
+    epsilon: float = setting(
+        0.5,
+        "Share of uniform legal actions while training.",
+        interval="[0, 1]",
+        source="mo_gfn, Yang et al. 2019",
+    )
     homotopy: bool = setting(
-        True, "Go from the error of the vectors to the error of their scalar; without, the first alone.",
+        True,
+        "Go from the squared error of the vectors to that of their scalars over the run; without, the first alone.",
         source="Yang et al. 2019, equation 8",
-    )  # fmt: skip
+    )
     replay_size: int = setting(
         4096, "Trajectories that are remembered.", interval="[1, inf)", unit="trajectories", source="Yang et al. 2019"
     )
     replay_batch: int = setting(
-        16, "Remembered trajectories of an update, each under all its preferences.", interval="[1, inf)",
-        unit="trajectories", source="Yang et al. 2019: 32 transitions",
-    )  # fmt: skip
+        8,
+        "Remembered trajectories of an update, each under all its preferences.",
+        interval="[1, inf)",
+        unit="trajectories",
+        source="Yang et al. 2019: 32 transitions",
+    )
     sample_epsilon: float = setting(
-        0.0, "Share of uniform legal actions in samples; at 0 there is one object for a preference.",
+        0.0,
+        "Share of uniform legal actions in samples; at 0 there is one object for a preference.",
         interval="[0, 1]",
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

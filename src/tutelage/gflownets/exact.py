@@ -142,6 +142,11 @@ def policy_law(graph: StateGraph, policy: Policy, encoded: ArrayLike) -> Float[n
     return np.concatenate([terminal_law(graph, policy_log_pf(graph, policy, rows[block])) for block in blocks])
 
 
+def forward_policy(graph: StateGraph, policy: Policy, encoded: Float[Array, "n C"]) -> Float[Array, "n S A"]:
+    """`policy_log_pf` as a pure function, for inside of a compiled program."""
+    return jax.lax.map(lambda row: _log_pf(policy, graph.environment, graph.states, graph.children, row), encoded)
+
+
 @eqx.filter_jit
 def _log_pf(policy, environment, states, children, encoded):
     """[S, A] under one condition [C], a block of states after another."""
@@ -149,7 +154,8 @@ def _log_pf(policy, environment, states, children, encoded):
     def read(part):
         state, legal = part
         observation = environment.observe(state)
-        _, outputs = policy.step((), jax.tree.map(lambda leaf: leaf[None], observation), encoded[None])
+        carry = policy.start(encoded[None])
+        _, outputs = policy.step(carry, jax.tree.map(lambda leaf: leaf[None], observation), encoded[None])
         return jax.nn.log_softmax(jnp.where(legal, outputs.logits[0], -jnp.inf), where=legal)
 
     # Of a state that is done nothing is legal, and nothing is read.

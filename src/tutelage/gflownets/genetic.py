@@ -18,8 +18,9 @@ from tutelage.gflownets.config import GFlowNetConfig
 from tutelage.gflownets.environment import Objects
 from tutelage.gflownets.method import Draft, Method, Metrics
 from tutelage.gflownets.objectives import log_scalar
-from tutelage.gflownets.population import best_members, choose, first_of_equals, pareto_rank, uniform_objects
+from tutelage.gflownets.population import best_members, first_of_equals, pareto_rank, uniform_objects
 from tutelage.gflownets.problem import Problem
+from tutelage.gflownets.rollout import where_rows
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Sum
 
@@ -67,7 +68,7 @@ def genetic(problem: Problem, shared: GFlowNetConfig, config: GeneticConfig) -> 
         mothers, fathers = (jax.tree.map(lambda leaf, row=row: leaf[row], state.objects) for row in parents)
         start = jnp.broadcast_to(state.num_updates == 0, (number,))
         children = variation(k_vary, mothers, fathers)
-        return Draft(choose(start, state.objects, children), k_ties)
+        return Draft(where_rows(start, state.objects, children), k_ties)
 
     def fitness(rewards: Float[Array, "K M"], usable: Bool[Array, "K"]) -> Int[Array, "K"]:
         if config.fitness == "pareto":

@@ -144,7 +144,7 @@ def trainer(
     copies = config.loss.num_copies if kind == "vargrad" else 1
     num_replayed = _num_replayed(config, copies, starts)
     num_fresh = config.batch_size - num_replayed
-    optimizer = _optimizer(config.optimizer, num_updates)
+    optimizer = policy_optimizer(config.optimizer, num_updates)
 
     def init(key: Key[Array, ""]) -> GFlowNetState:
         k_policy, k_training = jax.random.split(key)
@@ -290,7 +290,7 @@ def _num_replayed(config: GFlowNetConfig, copies: int, starts: Starts | None) ->
     return number
 
 
-def _optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTransformation:
+def policy_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTransformation:
     """Adam for the policy and another, faster, for log Z."""
     rate: Any = config.learning_rate
     if config.final_learning_rate > 0:

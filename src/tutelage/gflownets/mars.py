@@ -24,8 +24,9 @@ from tutelage.gflownets.config import GFlowNetConfig
 from tutelage.gflownets.environment import Objects
 from tutelage.gflownets.method import Draft, Method, Metrics
 from tutelage.gflownets.objectives import LOWEST, log_scalar, tempered
-from tutelage.gflownets.population import choose, uniform_objects
+from tutelage.gflownets.population import uniform_objects
 from tutelage.gflownets.problem import Problem
+from tutelage.gflownets.rollout import where_rows
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Sum
 
@@ -91,9 +92,9 @@ def mars(problem: Problem, shared: GFlowNetConfig, config: MARSConfig) -> Method
         objects = state.objects
         for moves, k_move in enumerate(k_moves):
             # As many moves there as back: a mixture of powers of a symmetric kernel is symmetric.
-            objects = choose(moves < count, mutate(k_move, objects), objects)
+            objects = where_rows(moves < count, mutate(k_move, objects), objects)
         start = jnp.broadcast_to(state.num_updates == 0, (number,))
-        return Draft(choose(start, state.objects, objects), k_accept)
+        return Draft(where_rows(start, state.objects, objects), k_accept)
 
     def learn(state: Chains, draft: Draft, rewards: Float[Array, "B M"]) -> tuple[Chains, Metrics]:
         proposed = log_scalar(rewards, state.condition.preference, scalarisation)
@@ -102,7 +103,7 @@ def mars(problem: Problem, shared: GFlowNetConfig, config: MARSConfig) -> Method
         ratio = acceptance(state.log_reward, proposed, beta, shared.reward.floor)
         accepted = jnp.log(jax.random.uniform(draft.memory, (number,), minval=1e-38)) <= ratio
         accepted |= state.num_updates == 0
-        objects = choose(accepted, draft.objects, state.objects)
+        objects = where_rows(accepted, draft.objects, state.objects)
         slot = (state.num_updates // config.thin) % config.history
         after = Chains(
             key=state.key,

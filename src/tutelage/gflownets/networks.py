@@ -7,7 +7,6 @@ also of the state where the trajectory starts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -60,12 +59,15 @@ class MLPPolicy(eqx.Module):
     What the first layer makes of the condition is computed once for a trajectory: it is the carry.
     """
 
-    memoryless: ClassVar[bool] = True
     of_condition: Linear
     of_observation: Float[Array, "F W"]
     rest: MLP
     z: LogZ
     num_actions: int = eqx.field(static=True)
+
+    @property
+    def memoryless(self) -> bool:
+        return True
 
     def start(self, condition: Float[Array, "B C"]) -> Float[Array, "B W"]:
         return self.of_condition(condition)
@@ -89,7 +91,6 @@ class MLPPolicy(eqx.Module):
 class TransformerPolicy(eqx.Module):
     """A causal transformer over tokens; the last token's state and an affine map of the condition enter an MLP."""
 
-    memoryless: ClassVar[bool] = False
     tokens: Float[Array, "V d"]
     body: Transformer
     of_condition: Linear
@@ -97,6 +98,10 @@ class TransformerPolicy(eqx.Module):
     z: LogZ
     num_actions: int = eqx.field(static=True)
     max_length: int = eqx.field(static=True)
+
+    @property
+    def memoryless(self) -> bool:
+        return False
 
     def start(self, condition: Float[Array, "B C"]) -> tuple[Cache, Float[Array, "B d"]]:
         return self.body.cache(condition.shape[0], self.max_length), self.of_condition(condition)
@@ -127,7 +132,6 @@ class SetTransformerPolicy(eqx.Module):
     Action 0 is STOP, read off the mean over places; action 1 + p·V + v writes token v at place p and is read off it.
     """
 
-    memoryless: ClassVar[bool] = True
     tokens: Float[Array, "V1 d"]
     edited: Float[Array, "d"]
     body: Transformer
@@ -135,6 +139,10 @@ class SetTransformerPolicy(eqx.Module):
     place_head: MLP
     whole_head: MLP
     z: LogZ
+
+    @property
+    def memoryless(self) -> bool:
+        return True
 
     def start(self, condition: Float[Array, "B C"]) -> Float[Array, "B d"]:
         return self.of_condition(condition)
@@ -173,11 +181,14 @@ class TabularPolicy(eqx.Module):
     `index_of` gives the row of one observation.
     """
 
-    memoryless: ClassVar[bool] = True
     logits: Float[Array, "S A"]
     flows: Float[Array, "S"]
     z: Float[Array, ""]
     index_of: Callable[[Observation], Int[Array, ""]] = eqx.field(static=True)
+
+    @property
+    def memoryless(self) -> bool:
+        return True
 
     def start(self, condition: Float[Array, "B C"]) -> tuple[()]:
         return ()
@@ -258,7 +269,7 @@ def make_policy(
     of_condition = linear(k_condition, condition_size, width, fan_in())
     if config.kind == "mlp":
         rest = mlp(k_head, width, width, config.layers - 1, environment.num_actions + extra, name=ACTIVATION)
-        of_observation = fan_in(2**0.5)(k_body, (size, width))
+        of_observation = fan_in()(k_body, (size, width))
         return MLPPolicy(of_condition, of_observation, rest, z, environment.num_actions)
     k_tokens, k_blocks, k_edited = jax.random.split(k_body, 3)
     tokens = 0.5 * jax.random.normal(k_tokens, (num_tokens, width), jnp.float32)

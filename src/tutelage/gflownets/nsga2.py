@@ -20,8 +20,9 @@ from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.config import GFlowNetConfig
 from tutelage.gflownets.environment import Objects
 from tutelage.gflownets.method import Draft, Method, Metrics
-from tutelage.gflownets.population import best_members, choose, first_of_equals, uniform_objects
+from tutelage.gflownets.population import best_members, first_of_equals, uniform_objects
 from tutelage.gflownets.problem import Problem
+from tutelage.gflownets.rollout import where_rows
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Sum
 
@@ -80,7 +81,7 @@ def nsga2(problem: Problem, shared: GFlowNetConfig, config: NSGA2Config) -> Meth
             parents = tournament(members, crowding, number, _generator(k_select))
             mothers, fathers = (jax.tree.map(lambda leaf, row=row: leaf[row], state.objects) for row in parents.T)
             born = variation(k_vary, mothers, fathers)
-            children = born if children is None else choose(jnp.asarray(missing), born, children)
+            children = born if children is None else where_rows(jnp.asarray(missing), born, children)
             seen = set(names)
             for row, name in enumerate(_names(children)):
                 missing[row] = name in seen

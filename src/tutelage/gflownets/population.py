@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from tutelage.gflownets.environment import Environment, Objects
 from tutelage.gflownets.objectives import log_scalar
+from tutelage.gflownets.rollout import draw_action, sources, where_rows
 
 SCORED_TOGETHER = 256
 """Requests whose members are scored side by side, so that requests × members never stand in memory at once."""
@@ -15,25 +16,17 @@ SCORED_TOGETHER = 256
 
 def uniform_objects(key: Key[Array, ""], environment: Environment, number: int) -> Objects:
     """`number` objects of trajectories whose every action is a uniform legal one; ends when the last is done."""
-    state = jax.vmap(lambda _: environment.source())(jnp.arange(number))
 
     def act(carry: tuple) -> tuple:
-        key, state, done = carry
-        key, k_action = jax.random.split(key)
+        t, state, done = carry
         legal = jax.vmap(environment.mask)(state)
-        action = jax.random.categorical(k_action, jnp.where(legal, 0.0, -jnp.inf)).astype(jnp.int32)
-        after = jax.vmap(environment.step)(state, action)
-        state = jax.tree.map(lambda old, new: _rowwise(done, old, new), state, after)
-        return key, state, jax.vmap(environment.done)(state)
+        action = draw_action(jax.random.fold_in(key, t), jnp.zeros(legal.shape, jnp.float32), legal)
+        state = where_rows(done, state, jax.vmap(environment.step)(state, action))
+        return t + 1, state, jax.vmap(environment.done)(state)
 
-    done = jax.vmap(environment.done)(state)
-    _, state, _ = jax.lax.while_loop(lambda carry: ~carry[2].all(), act, (key, state, done))
-    return jax.vmap(environment.object_of)(state)
-
-
-def choose(take: Bool[Array, "n"], yes: Objects, no: Objects) -> Objects:
-    """Row by row `yes` where `take`, else `no`."""
-    return jax.tree.map(lambda a, b: _rowwise(take, a, b), yes, no)
+    state = sources(environment, number)
+    start = jnp.zeros((), jnp.int32), state, jax.vmap(environment.done)(state)
+    return jax.vmap(environment.object_of)(jax.lax.while_loop(lambda carry: ~carry[2].all(), act, start)[1])
 
 
 def equal(objects: Objects, others: Objects) -> Bool[Array, "n m"]:
@@ -99,7 +92,3 @@ def pareto_rank(rewards: Float[Array, "K M"], usable: Bool[Array, "K"]) -> Int[A
 def _rows(objects: Objects) -> Int[Array, "n L"]:
     leaves = jax.tree.leaves(objects)
     return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)
-
-
-def _rowwise(take: Bool[Array, "n"], yes: Array, no: Array) -> Array:
-    return jnp.where(take.reshape(take.shape + (1,) * (yes.ndim - 1)), yes, no)
