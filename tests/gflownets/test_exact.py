@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from tiny_graphs import every_path, stairs
 
+from tutelage.gflownets.condition import Condition
+from tutelage.gflownets.config import NetworkConfig
 from tutelage.gflownets.enumeration import enumerate_states
 from tutelage.gflownets.exact import (
     kl,
@@ -24,7 +26,10 @@ from tutelage.gflownets.exact import (
     target_law,
     terminal_law,
 )
+from tutelage.gflownets.networks import make_policy
 from tutelage.gflownets.policy import Outputs
+from tutelage.gflownets.rollout import rollout
+from tutelage.gflownets.scoring import log_prob
 from tutelage.gflownets.worlds.config import HyperGridConfig
 from tutelage.gflownets.worlds.hypergrid import grid_environment, hypergrid
 from tutelage.gflownets.worlds.sequences import sequence_environment
@@ -236,11 +241,40 @@ def test_sequence_law_is_the_terminal_law_of_the_tree():
         for path in every_path(graph.children)
     }
 
-    def log_prob(objects, condition):
+    def of_path(objects, condition):
         return np.array([of_object[tuple(x)][int(c)] for x, c in zip(objects.tolist(), condition)])
 
-    law = sequence_law(graph.objects, log_prob, jnp.array([0, 1]))
+    law = sequence_law(graph.objects, of_path, jnp.array([0, 1]))
     np.testing.assert_allclose(law, terminal_law(graph, log_pf), atol=1e-14)
+
+
+def test_policy_law_is_how_often_rollouts_end_in_each_object():
+    graph, number = graph_of("grid"), 4096
+    config = NetworkConfig(width=8, layers=1, z_width=4, z_layers=1)
+    policy = make_policy(jax.random.key(1), graph.environment, 2, config)
+    preference = jnp.array([(1.0, 0.0), (0.2, 0.8)])
+    draw = eqx.filter_jit(lambda key, asked: rollout(policy, graph.environment, key, asked, asked.preference).objects)
+    for row, law in zip(preference, policy_law(graph, policy, preference)):
+        asked = Condition(jnp.tile(row, (number, 1)), jnp.ones(number))
+        objects = np.asarray(draw(jax.random.fold_in(jax.random.key(2), int(10 * row[0])), asked))
+        seen = (objects[:, None] == graph.objects).all(axis=-1).mean(axis=0)
+        assert (np.abs(seen - law) < 5 * np.sqrt(law * (1 - law) / number)).all()
+
+
+def test_sequence_law_of_a_transformer_sums_to_one():
+    environment = sequence_environment(2, 1, 3)
+    config = NetworkConfig(kind="transformer", width=8, layers=1, heads=2, z_width=4, z_layers=1)
+    policy = make_policy(jax.random.key(1), environment, 2, config)
+
+    @eqx.filter_jit
+    def of_objects(objects, asked):
+        key = jax.random.key(0)
+        return log_prob(policy, environment, key, jnp.asarray(objects), asked, asked.preference)
+
+    asked = Condition(jnp.array([(1.0, 0.0), (0.2, 0.8)]), jnp.ones(2))
+    law = sequence_law(graph_of("letters").objects, of_objects, asked)
+    np.testing.assert_allclose(law.sum(axis=-1), 1, atol=1e-6)
+    assert l1(*law) > 1e-3
 
 
 def test_distances_of_laws():
