@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
+from tutelage.gflownets.baselines_config import RandomSearchConfig
+from tutelage.gflownets.condition import condition
+from tutelage.gflownets.config import GFlowNetConfig
+from tutelage.gflownets.method import hosted_update
 from tutelage.gflownets.objectives import check_rewards
 from tutelage.gflownets.oracle import Oracle, OracleError
 from tutelage.gflownets.own import entries_that_differ, one_by_one, own_objectives, own_problem
-from tutelage.gflownets.worlds.sequences import sequence_environment
+from tutelage.gflownets.random_search import random_search
+from tutelage.gflownets.worlds.sequences import sequence_environment, text_of
 from tutelage.lab.errors import BadInput
 
 _ROWS = np.array([[0, 1, 2], [3, 3, 3]], np.int32)
@@ -28,7 +34,7 @@ def test_functions_see_rendered_objects_and_directions_are_turned():
     assert objectives.names == ("gc", "ts") and objectives.on_host and objectives.render(_ROWS[0]) == "ACG"
     expected = [[2 / 3, 0.75], [0.0, 0.0]]
     np.testing.assert_allclose(Oracle(objectives)(_ROWS), expected, rtol=1e-6)
-    # Without an oracle the same.
+    # Without an oracle the same, though nothing is kept there.
     np.testing.assert_allclose(check_rewards(objectives.rewards(_ROWS), objectives, _ROWS), expected, rtol=1e-6)
     np.testing.assert_allclose(objectives.rewards.in_units(np.array(expected)), [[2, 0], [0, 3]])
 
@@ -83,3 +89,29 @@ def test_a_problem_has_a_distance_of_its_own():
     problem = own_problem(sequence_environment(4, 3, 3), {"a": len}, maximise={"a": (0, 1)})
     np.testing.assert_array_equal(problem.distances(_ROWS, _ROWS[:1]), [[0.0], [3.0]])
     assert entries_that_differ(_ROWS[:0], _ROWS).shape == (0, 2)
+
+
+def test_a_method_learns_from_ones_own_objectives_and_no_object_is_asked_for_twice():
+    asked: list[str] = []
+
+    def gc(words: list) -> list[int]:
+        asked.extend(words)
+        return [sum(map(word.count, "GC")) for word in words]
+
+    problem = own_problem(
+        sequence_environment(4, 2, 3),
+        {"gc": gc, "length": one_by_one(len)},
+        maximise={"gc": (0, 3)},
+        minimise={"length": (0, 3)},
+        render=lambda row: text_of(row, "ACGT"),
+    )
+    method = random_search(problem, GFlowNetConfig(batch_size=16), RandomSearchConfig())
+    oracle = Oracle(problem.objectives)
+    update = hosted_update(method, oracle)
+    state = jax.jit(method.init)(jax.random.key(0))
+    for _ in range(20):
+        state, _ = update(state)
+    assert len(asked) == len(set(asked)) <= 16 + 64
+    assert oracle.counts.asked == 320 and oracle.counts.hits == 320 - len(asked) and len(asked) > 60
+    found = method.sample(state, jax.random.key(1), condition([0.9, 0.1], 8.0, 2))
+    assert set(text_of(np.asarray(found)[0], "ACGT")) <= {"G", "C"}

@@ -102,7 +102,7 @@ class Oracle:
         objects = np.asarray(objects)
         rewards = values = self.values(objects)
         if self._measured is not None:
-            rewards = self._measured.rewards(values, [self.objectives.render(row) for row in objects])
+            rewards = self._measured.rewards(values, objects, self.objectives.render)
         return check_rewards(rewards, self.objectives, objects)
 
     def values(self, objects: np.ndarray) -> Float[np.ndarray, "n M"]:

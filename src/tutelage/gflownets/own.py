@@ -65,24 +65,28 @@ class Measured:
 
     def __call__(self, objects: np.ndarray) -> Float[np.ndarray, "n M"]:
         objects = np.asarray(objects)
-        return self.rewards(self.values(objects), [str(row.tolist()) for row in objects])
+        return self.rewards(self.values(objects), objects, _listed)
 
     def values(self, objects: np.ndarray) -> np.ndarray:
         """What the function says of these objects, as f64, of whatever shape it has."""
         rows = list(np.asarray(objects))
         return np.asarray(self.measure([self.render(row) for row in rows] if self.render else rows), np.float64)
 
-    def rewards(self, values: Float[np.ndarray, "n M"], texts: Sequence[str]) -> Float[np.ndarray, "n M"]:
-        """Values as rewards: (v − low)/(high − low) where more is better, (high − v)/(high − low) where less is.
+    def rewards(
+        self, values: np.ndarray, objects: np.ndarray, text: Callable[[np.ndarray], str]
+    ) -> Float[np.ndarray, "n M"]:
+        """Values [n, M] as rewards: (v − low)/(high − low) where more is better, (high − v)/(high − low) where less is.
+
+        `text` says what an object is called in an error.
 
         Raises:
             BadInput: on NaN or a value outside its bounds: which objective, how many, and the first such object.
                 Nothing is ever clipped.
         """
-        if values.shape != (len(texts), len(self.goals)):
+        if values.shape != (len(objects), len(self.goals)):
             raise BadInput(
-                f"objectives gave an array of shape {values.shape} for {len(texts)} objects; "
-                f"must be {(len(texts), len(self.goals))}"
+                f"objectives gave an array of shape {values.shape} for {len(objects)} objects; "
+                f"must be {(len(objects), len(self.goals))}"
             )
         columns = []
         for goal, column in zip(self.goals, values.T, strict=True):
@@ -92,7 +96,7 @@ class Measured:
                 first = int(np.argmax(wrong))
                 raise BadInput(
                     f"objective {goal.name!r}: {int(wrong.sum())} of {len(column)} values are outside "
-                    f"[{goal.low:g}, {goal.high:g}], the first {column[first]:g} of {texts[first]:.80}"
+                    f"[{goal.low:g}, {goal.high:g}], the first {column[first]:g} of {text(objects[first]):.80}"
                 )
             share = np.clip(share, 0.0, 1.0)  # no more than `ROUNDING` is cut off
             columns.append(share if goal.maximised else 1.0 - share)

@@ -161,7 +161,8 @@ def fragment_environment(
         return jnp.concatenate([part.reshape(-1) for part in parts]).astype(jnp.float32)
 
     def terminal(finished: Int[Array, "N 4"]) -> Tree:
-        return Tree(*finished.astype(jnp.int32).T, jnp.full((), -1, jnp.int32), jnp.ones((), bool))
+        block, parent, site, slot = finished.astype(jnp.int32).T
+        return Tree(block, parent, site, slot, jnp.full((), -1, jnp.int32), jnp.ones((), bool))
 
     return Environment(
         num_actions=first_joint + len(joints),
@@ -258,8 +259,8 @@ def _without(state: Tree, leaf: Int[Array, ""], width: int) -> Tree:
 
     pending = jnp.where(state.parent[leaf] < 0, -1, state.parent[leaf] * width + state.site[leaf])
     shifted = state.parent - (state.parent > leaf)
-    columns = (removed(column) for column in (state.block, shifted, state.site, state.slot))
-    return Tree(*columns, pending.astype(jnp.int32), jnp.zeros((), bool))
+    block, parent, site, slot = map(removed, (state.block, shifted, state.site, state.slot))
+    return Tree(block, parent, site, slot, pending.astype(jnp.int32), jnp.zeros((), bool))
 
 
 def _ancestry(parent: Int[Array, "N"]) -> Bool[Array, "N N"]:
