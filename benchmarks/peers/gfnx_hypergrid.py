@@ -81,7 +81,7 @@ def main() -> None:
             distance = jnp.abs(20 * state.state - 10 * (work["side"] - 1))
             outer = jnp.all(distance > 5 * (work["side"] - 1), axis=-1)
             ring = jnp.all((distance > 6 * (work["side"] - 1)) & (distance < 8 * (work["side"] - 1)), axis=-1)
-            return self.R0 + self.R1 * outer + self.R2 * ring
+            return work["base"] + self.R1 * outer + self.R2 * ring
 
     env = gfnx.environment.HypergridEnvironment(Reward(), dim=work["dims"], side=work["side"])
     env_params = env.init(jax.random.PRNGKey(1))
@@ -132,7 +132,7 @@ def main() -> None:
 
         return jax.lax.fori_loop(0, work["iterations"], body, arrays)
 
-    grid, reward = cells(work["side"], work["dims"]), corners(work["side"], work["dims"])
+    grid, reward = cells(work["side"], work["dims"]), corners(work["side"], work["dims"], work["base"])
     every = gfnx.environment.hypergrid.EnvState(
         state=jnp.asarray(grid, jnp.int32),
         is_terminal=jnp.zeros(len(grid), bool),

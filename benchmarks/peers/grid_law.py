@@ -31,15 +31,15 @@ def terminal_law(probabilities: np.ndarray, side: int, dims: int) -> np.ndarray:
     return reach * policy[:, dims]
 
 
-def corners(side: int, dims: int) -> np.ndarray:
-    """The reward of the classic HyperGrid (R0 = 0.001, R1 = 0.5, R2 = 2), f64 [H^D], its boundaries in integers.
+def corners(side: int, dims: int, base: float) -> np.ndarray:
+    """The reward of the classic HyperGrid (R0 = base, R1 = 0.5, R2 = 2), f64 [H^D], its boundaries in integers.
 
     |x/(H−1) − ½| > ¼ and 0.3 < |x/(H−1) − ½| < 0.4, multiplied by 20 (H−1).
     """
     distance = np.abs(20 * cells(side, dims) - 10 * (side - 1))
     outer = (distance > 5 * (side - 1)).all(axis=1)
     ring = ((distance > 6 * (side - 1)) & (distance < 8 * (side - 1))).all(axis=1)
-    return 0.001 + 0.5 * outer + 2.0 * ring
+    return base + 0.5 * outer + 2.0 * ring
 
 
 def l1(law: np.ndarray, reward: np.ndarray) -> float:

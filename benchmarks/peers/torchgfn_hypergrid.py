@@ -33,7 +33,13 @@ def main() -> None:
     torch.manual_seed(given.seed)
     torch.set_num_threads(1)
     watch.mark("imported")
-    env = HyperGrid(ndim=work["dims"], height=work["side"], device="cpu")
+    env = HyperGrid(
+        ndim=work["dims"],
+        height=work["side"],
+        reward_fn_kwargs={"R0": work["base"], "R1": 0.5, "R2": 2.0},
+        validate_modes=False,
+        device="cpu",
+    )
     preprocessor = KHotPreprocessor(height=work["side"], ndim=work["dims"])
     sizes = {"hidden_dim": work["width"], "n_hidden_layers": work["layers"], "activation_fn": "relu"}
     net = MLP(input_dim=preprocessor.output_dim, output_dim=env.n_actions, **sizes)
@@ -50,7 +56,7 @@ def main() -> None:
         ]
     )
     side, dims = work["side"], work["dims"]
-    grid, reward = torch.as_tensor(cells(side, dims)), corners(side, dims)
+    grid, reward = torch.as_tensor(cells(side, dims)), corners(side, dims, work["base"])
 
     def error() -> float:
         with torch.no_grad():

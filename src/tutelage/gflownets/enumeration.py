@@ -38,7 +38,7 @@ class StateGraph:
         log_pb: f64 [S, A], log P_B of each edge; −∞ where there is none. It is the environment's in float64: brought
             from float32 to a sum of exactly 1 over the edges into a state.
         done: bool [S].
-        layers: int64 [L + 1], bounds: the states layers[l] … layers[l + 1] − 1 are those whose longest path from the source
+        layers: int64 [L + 1]: the states layers[l] … layers[l + 1] − 1 are those whose longest path from the source
             has l actions. Every edge goes to a later layer.
         terminal: int32 [X], the states which are done, in lexicographic order of their objects.
         objects: [X, …], the objects which they stand for.
@@ -80,14 +80,12 @@ def enumerate_states(environment: Environment, *, start: State | None = None, li
     while expanded < len(names):
         batch = names[expanded : expanded + _BATCHES[-1]]
         size = min(size for size in _BATCHES if size >= len(batch))
-        legal, done, after, log_pb = (
-            jax.tree.map(lambda leaf, number=len(batch): np.asarray(leaf)[:number], part)
-            for part in _expand(environment, rows.states(batch + batch[:1] * (size - len(batch))))
-        )
+        padded = rows.states(batch + batch[:1] * (size - len(batch)))
+        legal, done, after, log_pb = _first(len(batch), _expand(environment, padded))
         legal = legal & ~done[:, None]
         if (dead := ~done & ~legal.any(axis=1)).any():
             raise BadInput(f"environment: state {expanded + int(dead.argmax())} is not done and has no legal action")
-        distinct, which = np.unique(rows.of(jax.tree.map(lambda leaf, legal=legal: leaf[legal], after)), return_inverse=True)
+        distinct, which = np.unique(rows.of(_first(legal, after)), return_inverse=True)
         reached = [row.tobytes() for row in distinct]
         names += [name for name in reached if name not in found]
         number = np.array([found.setdefault(name, len(found)) for name in reached], np.int32)
@@ -142,6 +140,12 @@ def _objects(environment: Environment, states: State):
     return jax.vmap(environment.object_of)(states)
 
 
+def _first(which, tree):
+    """Leaves [:n], of a number n; or those at the places of a mask."""
+    where = slice(which) if isinstance(which, int) else which
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[where], tree)
+
+
 class _Rows:
     """States as rows of bytes, and back."""
 
@@ -153,11 +157,11 @@ class _Rows:
     def of(self, states: State) -> np.ndarray:
         """One void scalar for each of n states."""
         columns = []
-        for leaf, (_, dtype) in zip(jax.tree.leaves(states), self._leaves, strict=True):
+        for leaf, (shape, dtype) in zip(jax.tree.leaves(states), self._leaves, strict=True):
             # Of the two zeros of a floating-point number only one is kept: they are equal.
             array = leaf + np.zeros((), dtype) if np.issubdtype(dtype, np.floating) else leaf
-            array = np.ascontiguousarray(array, dtype).reshape(len(leaf), -1)
-            columns.append(array.view(np.uint8).reshape(len(leaf), -1))
+            array = np.ascontiguousarray(array, dtype).reshape(len(leaf), math.prod(shape))
+            columns.append(array.view(np.uint8))
         joined = np.ascontiguousarray(np.concatenate(columns, axis=1))
         return joined.view(np.dtype((np.void, joined.shape[1]))).reshape(-1)
 

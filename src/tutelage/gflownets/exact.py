@@ -119,7 +119,13 @@ def _gather(
 
 
 def policy_log_pf(graph: StateGraph, policy: Policy, encoded: ArrayLike) -> Float[np.ndarray, "n S A"]:
-    """log P_F of a policy without memory in every state under each of n encoded conditions [n, C]; −∞ where illegal."""
+    """log P_F of a policy without memory in every state under each of n encoded conditions [n, C]; −∞ where illegal.
+
+    Raises:
+        BadInput: on a policy which carries something along a trajectory (see `sequence_law`).
+    """
+    if not policy.memoryless:
+        raise BadInput("policy: it reads whole trajectories, not states; its law is that of its objects' log_prob")
     rows = np.asarray(encoded, np.float32)
     if rows.ndim != 2:
         raise BadInput(f"encoded conditions of shape {rows.shape}: must be [n, C]")
@@ -136,6 +142,11 @@ def policy_law(graph: StateGraph, policy: Policy, encoded: ArrayLike) -> Float[n
     return np.concatenate([terminal_law(graph, policy_log_pf(graph, policy, rows[block])) for block in blocks])
 
 
+def forward_policy(graph: StateGraph, policy: Policy, encoded: Float[Array, "n C"]) -> Float[Array, "n S A"]:
+    """`policy_log_pf` as a pure function, for inside of a compiled program."""
+    return jax.lax.map(lambda row: _log_pf(policy, graph.environment, graph.states, graph.children, row), encoded)
+
+
 @eqx.filter_jit
 def _log_pf(policy, environment, states, children, encoded):
     """[S, A] under one condition [C], a block of states after another."""
@@ -143,7 +154,8 @@ def _log_pf(policy, environment, states, children, encoded):
     def read(part):
         state, legal = part
         observation = environment.observe(state)
-        _, outputs = policy.step((), jax.tree.map(lambda leaf: leaf[None], observation), encoded[None])
+        carry = policy.start(encoded[None])
+        _, outputs = policy.step(carry, jax.tree.map(lambda leaf: leaf[None], observation), encoded[None])
         return jax.nn.log_softmax(jnp.where(legal, outputs.logits[0], -jnp.inf), where=legal)
 
     # Of a state that is done nothing is legal, and nothing is read.
@@ -160,20 +172,23 @@ def sequence_law(
         log_prob: `(objects [B, …], conditions of B rows) -> f[B]`.
         conditions: any pytree of arrays with n rows.
     """
-    number, rows = len(objects), len(jax.tree.leaves(conditions)[0])
-    law = np.empty((rows, number))
-    for index in range(rows):
-        for start in range(0, number, _ROWS_AT_ONCE):
-            part = objects[start : start + _ROWS_AT_ONCE]
-            repeated = jax.tree.map(lambda leaf, i=index, n=len(part): jnp.repeat(leaf[i : i + 1], n, axis=0), conditions)
-            law[index, start : start + len(part)] = np.exp(np.asarray(log_prob(part, repeated), np.float64))
+    law = np.empty((len(jax.tree.leaves(conditions)[0]), len(objects)))
+    for start in range(0, len(objects), _ROWS_AT_ONCE):
+        part = objects[start : start + _ROWS_AT_ONCE]
+        for index, row in enumerate(law):
+            repeated = _repeated(conditions, index, len(part))
+            row[start : start + len(part)] = np.exp(np.asarray(log_prob(part, repeated), np.float64))
     return law
+
+
+def _repeated(conditions: Any, index: int, number: int) -> Any:
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf[index : index + 1], number, axis=0), conditions)
 
 
 def log_rewards(
     rewards: ArrayLike,
     preference: ArrayLike,
-    beta: ArrayLike,
+    beta: ArrayLike | float,
     scalarisation: str = "weighted_sum",
     floor: float = -75.0,
 ) -> Float[np.ndarray, "n X"]:
@@ -210,7 +225,7 @@ def _log_rewards(rewards, preference, beta, scalarisation, floor):
 def target_law(
     rewards: ArrayLike,
     preference: ArrayLike,
-    beta: ArrayLike,
+    beta: ArrayLike | float,
     scalarisation: str = "weighted_sum",
     floor: float = -75.0,
 ) -> Float[np.ndarray, "n X"]:
@@ -222,7 +237,7 @@ def target_law(
 def log_partition(
     rewards: ArrayLike,
     preference: ArrayLike,
-    beta: ArrayLike,
+    beta: ArrayLike | float,
     scalarisation: str = "weighted_sum",
     floor: float = -75.0,
 ) -> Float[np.ndarray, "n"]:

@@ -269,7 +269,7 @@ def make_policy(
     of_condition = linear(k_condition, condition_size, width, fan_in())
     if config.kind == "mlp":
         rest = mlp(k_head, width, width, config.layers - 1, environment.num_actions + extra, name=ACTIVATION)
-        of_observation = fan_in(2**0.5)(k_body, (size, width))
+        of_observation = fan_in()(k_body, (size, width))
         return MLPPolicy(of_condition, of_observation, rest, z, environment.num_actions)
     k_tokens, k_blocks, k_edited = jax.random.split(k_body, 3)
     tokens = 0.5 * jax.random.normal(k_tokens, (num_tokens, width), jnp.float32)

@@ -30,7 +30,8 @@ from tutelage.lab.errors import BadInput, nearest
 
 Measure = Callable[[Sequence[Any]], ArrayLike]
 """n rendered objects -> n numbers, or [n, M] of them."""
-Bounds = tuple[float, float]
+Bounds = tuple[float | int, float | int]
+"""Low and high."""
 ROUNDING = 1e-6
 """How far beyond a bound a value may lie, in widths of its range: single precision, no mistake of the user's."""
 

@@ -23,8 +23,12 @@ class MLP(eqx.Module):
 
 
 def fan_in(scale: float = 1.0) -> Initializer:
-    """Normal weights of variance scale² / (size of the input): √2 keeps the variance through a ReLU, 1 without."""
-    return jax.nn.initializers.variance_scaling(scale**2, "fan_in", "normal")
+    """Uniform weights in ±scale/√(size of the input); with scale 1 PyTorch's default.
+
+    What keeps the variance through a ReLU is √6 times that. In balance losses it matters: their targets are the
+    network's own outputs, and with larger weights Adam at 1e-3 does not settle.
+    """
+    return jax.nn.initializers.variance_scaling(scale**2 / 3, "fan_in", "uniform")
 
 
 def mlp(
@@ -41,5 +45,5 @@ def mlp(
     activation(name)
     sizes = [size_in, *[width] * num_hidden, size_out]
     keys = jax.random.split(key, num_hidden + 1)
-    hidden = [linear(k, a, b, fan_in(2**0.5)) for k, a, b in zip(keys[:-1], sizes[:-2], sizes[1:-1], strict=True)]
+    hidden = [linear(k, a, b, fan_in()) for k, a, b in zip(keys[:-1], sizes[:-2], sizes[1:-1], strict=True)]
     return MLP((*hidden, linear(keys[-1], sizes[-2], size_out, last or fan_in())), name)

@@ -27,8 +27,8 @@ from tutelage.gflownets.worlds.config import SYMBOLS, EhrlichConfig, check_ehrli
 from tutelage.gflownets.worlds.enumeration import front_of
 from tutelage.gflownets.worlds.sequences import sequence_problem, text_of
 
-FRONT_LIMIT = 2**22
-"""Pairs of a window and of motif levels up to which the front is computed."""
+FRONT_LIMIT = 2**23
+"""Pairs of a text as long as the widest motif and of motif levels up to which a front is computed: half a gigabyte."""
 ORDERS_UP_TO = 7
 """Motifs of which every order is tried when asking whether all of them fit."""
 
@@ -51,7 +51,7 @@ def ehrlich(config: EhrlichConfig) -> Problem:
     """The problem of a configuration: sequences of `length` letters, objectives f1 … fM.
 
     The front is exact where it can be had: (1, …, 1) if all motifs fit into one sequence, else by `ehrlich_front`, if
-    v^(widest span − 1)·(q + 1)^(cM) is at most 2²²; other problems come without one.
+    v^(widest span)·(q + 1)^(cM) is at most 2²³; other problems come without one.
 
     Raises:
         BadInput: what is wrong with the configuration.
@@ -108,8 +108,9 @@ def ehrlich_values(objects: Int[Array, "n L"], instance: Instance, quantization:
     fits = places[..., -1] < length
     elements = objects[:, np.minimum(places, length - 1)] == instance.motifs.reshape(-1, 1, size)
     present = jnp.max(jnp.where(fits, elements.sum(axis=-1), 0), axis=-1)
-    # By a table, because a compiled division by a constant may make 3/3 greater than 1.
-    shares = jnp.asarray(np.arange(quantization + 1) / quantization, jnp.float32)[present * quantization // size]
+    # By a table, because compiled divisions by a constant, multiplied, may make (3/3)·(3/3) greater than 1.
+    table = jnp.asarray(np.float32(np.arange(quantization + 1) / quantization))
+    shares = table[present * quantization // size]
     values = shares.reshape(-1, num_objectives, num_motifs).prod(axis=-1)
     feasible = jnp.asarray(instance.allowed)[objects[:, :-1], objects[:, 1:]].all(axis=-1)
     return jnp.where(feasible[:, None], values, 0.0)
@@ -151,7 +152,8 @@ def ehrlich_front(instance: Instance, quantization: int, length: int) -> Float[n
     """The exact front of sequences of a length, by dynamic programming over prefixes.
 
     Two things of a prefix matter to what can follow: its last w − 1 letters, w the widest span of a motif, and the
-    level (0 … q) that each motif has reached. All reachable pairs of them are kept; none is dropped before the end.
+    level (0 … q) that each motif has reached. All reachable pairs of them are kept; none is dropped before the end, so
+    time and memory grow as v^w·(q + 1)^(cM).
     """
     num_objectives, num_motifs, size = instance.motifs.shape
     v, window = len(instance.allowed), _window(instance)
@@ -168,8 +170,9 @@ def ehrlich_front(instance: Instance, quantization: int, length: int) -> Float[n
         for motif, offset, weight in zip(motifs, offsets, weights, strict=True):
             level = levels // weight % (quantization + 1)
             if offset[-1] <= written:
-                letters = text[..., None] // v ** (offset[-1] - offset) % v
-                level = np.maximum(level, (letters == motif).sum(axis=-1) * quantization // size)
+                behind = v ** (offset[-1] - offset)
+                found = sum((text // power % v == letter).astype(np.int64) for letter, power in zip(motif, behind))
+                level = np.maximum(level, found * quantization // size)
             after = after + level * weight
         reached = np.unique(((text % num_windows) * num_levels + after)[may_follow])
     levels = np.unique(reached % num_levels)[:, None] // weights % (quantization + 1)
@@ -180,7 +183,7 @@ def _front(instance: Instance, quantization: int, length: int) -> Callable[[], n
     num_objectives, num_motifs = instance.motifs.shape[:2]
     if joint_length(instance) <= length:
         return lambda: np.ones((1, num_objectives))
-    pairs = len(instance.allowed) ** _window(instance) * (quantization + 1) ** (num_objectives * num_motifs)
+    pairs = len(instance.allowed) ** (_window(instance) + 1) * (quantization + 1) ** (num_objectives * num_motifs)
     return (lambda: ehrlich_front(instance, quantization, length)) if pairs <= FRONT_LIMIT else None
 
 

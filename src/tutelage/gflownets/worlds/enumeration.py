@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import moocore
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Num
 
 from tutelage.gflownets.problem import Problem
 from tutelage.lab.errors import BadInput
@@ -26,7 +26,7 @@ def enumerate_objects(problem: Problem, limit: int = LIMIT) -> Int[np.ndarray, "
     return problem.objects()
 
 
-def front_of(rewards: Float[np.ndarray, "n M"]) -> Float[np.ndarray, "K M"]:
+def front_of(rewards: Num[np.ndarray, "n M"]) -> Num[np.ndarray, "K M"]:
     """The rows that no row dominates (all objectives maximised), without duplicates, in lexicographic order."""
     distinct = np.unique(rewards, axis=0)
     if distinct.shape[1] == 1:

@@ -113,7 +113,7 @@ def grid_environment(dimensions: int, side: int, *, terminate_at_edge: bool = Fa
         return jnp.append(state.position < edge, True)
 
     def step(state: Cell, action: Int[Array, ""]) -> Cell:
-        position = state.position + (jnp.arange(dimensions) == action)
+        position = state.position + (np.arange(dimensions) == action)
         return Cell(position, (action == stop) | _at_edge(position))
 
     def _at_edge(position: Int[Array, "D"]) -> Bool[Array, ""]:
@@ -131,7 +131,7 @@ def grid_environment(dimensions: int, side: int, *, terminate_at_edge: bool = Fa
 
     def retrace(key: Key[Array, ""], after: Cell) -> tuple[Cell, Int[Array, ""]]:
         action = jax.random.categorical(key, jnp.where(parents(after), 0.0, -jnp.inf)).astype(jnp.int32)
-        return Cell(after.position - (jnp.arange(dimensions) == action), jnp.zeros((), bool)), action
+        return Cell(after.position - (np.arange(dimensions) == action), jnp.zeros((), bool)), action
 
     def observe(state: Cell) -> Float[Array, "F"]:
         return jax.nn.one_hot(state.position, side, dtype=jnp.float32).reshape(-1)
@@ -170,8 +170,9 @@ def corner_membership(side: int) -> tuple[Bool[np.ndarray, "H"], Bool[np.ndarray
 def _rewards(config: HyperGridConfig, xp: Any) -> Callable[[Any], Any]:
     """The objectives of cells [n, D], by tables: float32 of JAX, or float64 of NumPy."""
     dtype = np.float64 if xp is np else np.float32
-    surfaces = {name: xp.asarray(surface(name, config.side), dtype) for name in config.objectives if name != "corners"}
-    outer, band = (xp.asarray(member, dtype) for member in corner_membership(config.side))
+    names = [name for name in config.objectives if name != "corners"]
+    surfaces = {name: xp.asarray(surface(name, config.side).astype(dtype)) for name in names}
+    outer, band = (xp.asarray(member.astype(dtype)) for member in corner_membership(config.side))
     base = config.corner_base
 
     def measure(name: str, cells: Any) -> Any:

@@ -37,7 +37,7 @@ def sphere(x1: Values, x2: Values) -> Values:
 
 def beale(x1: Values, x2: Values) -> Values:
     """Beale's three squares /38.8."""
-    return sum((c - x1 + x1 * x2**power) ** 2 for power, c in enumerate((1.5, 2.25, 2.625), 1)) / 38.8
+    return np.sum([(c - x1 + x1 * x2**power) ** 2 for power, c in enumerate((1.5, 2.25, 2.625), 1)], axis=0) / 38.8
 
 
 def shubert(x1: Values, x2: Values) -> Values:

@@ -27,11 +27,10 @@ def ngrams(config: NGramConfig) -> Problem:
     """
     check_ngrams(config)
     motifs = [tuple(map(config.alphabet.index, motif)) for motif in config.motifs]
-    # By a table, because a compiled division by a constant may make 18/18 greater than 1.
-    worth = jnp.asarray(np.arange(config.max_len + 1) / config.scale, jnp.float32)
 
     def rewards(objects: Int[Array, "n L"]) -> Float[Array, "n M"]:
-        return worth[jnp.stack([_occurrences(objects, motif) for motif in motifs], axis=-1)]
+        counts = jnp.stack([_occurrences(objects, motif) for motif in motifs], axis=-1)
+        return counts.astype(jnp.float32) / config.scale
 
     objectives = Objectives(
         config.motifs,

@@ -72,13 +72,13 @@ def sequence_problem(
 
 def sequence_environment(num_letters: int, min_len: int, max_len: int) -> Environment:
     """Prefixes as states, min_len … max_len letters; objects are int32 [max_len], padded with −1."""
-    places = jnp.arange(max_len)
+    places = np.arange(max_len, dtype=np.int32)
 
     def source() -> Prefix:
         return Prefix(jnp.full(max_len, PADDING, jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
     def mask(state: Prefix) -> Bool[Array, "A"]:
-        return jnp.append(state.length >= min_len, jnp.full(num_letters, True) & (state.length < max_len))
+        return jnp.append(state.length >= min_len, jnp.broadcast_to(state.length < max_len, (num_letters,)))
 
     def step(state: Prefix, action: Int[Array, ""]) -> Prefix:
         stops = action == STOP
