@@ -10,24 +10,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from tiny_grid import tiny_grid
+
 from tutelage.backends.jax_host_program import jax_host_program
-from tutelage.gflownets.baselines_config import BaselinesConfig
+from tutelage.gflownets.a2c import a2c
+from tutelage.gflownets.baselines_config import BaselinesConfig, EnvelopeQConfig, SoftQConfig
 from tutelage.gflownets.condition import condition
-from tutelage.gflownets.config import GFlowNetConfig
+from tutelage.gflownets.config import GFlowNetConfig, NetworkConfig, PreferenceConfig
+from tutelage.gflownets.envelope_q import envelope_q
 from tutelage.gflownets.genetic import genetic
 from tutelage.gflownets.mars import mars
 from tutelage.gflownets.method import Method, compiled_update, hosted_update
+from tutelage.gflownets.moreinforce import moreinforce
 from tutelage.gflownets.nsga2 import nsga2
 from tutelage.gflownets.random_search import random_search
+from tutelage.gflownets.soft_q import soft_q
 from tutelage.lab.program import Sum
 
 SIDE = 5
-SHARED = GFlowNetConfig(batch_size=16)
-OWN = BaselinesConfig()
+SHARED = GFlowNetConfig(batch_size=16, network=NetworkConfig(width=8), preference=PreferenceConfig(bins=4))
+RUN = 10
+OWN = BaselinesConfig(
+    soft_q=SoftQConfig(target_period=2),
+    envelope_q=EnvelopeQConfig(num_weights=4, target_period=2, replay_size=24, replay_batch=4),
+)
 PROBLEM = tiny_grid(SIDE)
 METHODS: dict[str, Callable[[], Method]] = {
+    "moreinforce": lambda: moreinforce(PROBLEM, SHARED, OWN.moreinforce, RUN),
+    "a2c": lambda: a2c(PROBLEM, SHARED, OWN.a2c, RUN),
+    "soft_q": lambda: soft_q(PROBLEM, SHARED, OWN.soft_q, RUN),
+    "envelope_q": lambda: envelope_q(PROBLEM, SHARED, OWN.envelope_q, RUN),
     "mars": lambda: mars(PROBLEM, SHARED, OWN.mars),
     "nsga2": lambda: nsga2(PROBLEM, SHARED, OWN.nsga2),
     "genetic": lambda: genetic(PROBLEM, SHARED, OWN.genetic),
@@ -106,3 +118,21 @@ def test_different_samples_are_the_best_for_the_preference(name: str) -> None:
     assert len({tuple(answer) for answer in answers.tolist()}) == 5
     values = np.asarray(PROBLEM.objectives.rewards(jnp.asarray(answers)))[:, 0]
     assert (np.diff(values) <= 1e-6).all()
+
+
+@pytest.mark.parametrize("name", ["moreinforce", "a2c", "soft_q", "envelope_q"])
+def test_every_parameter_is_learnt(name: str) -> None:
+    _, _, first, (state, _) = built(name)
+    for path, before in jax.tree.leaves_with_path(first.policy):
+        after = {jax.tree_util.keystr(at): leaf for at, leaf in jax.tree.leaves_with_path(state.policy)}
+        assert not np.array_equal(before, after[jax.tree_util.keystr(path)]), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("name", ["soft_q", "envelope_q"])
+def test_the_target_is_the_network_of_the_last_multiple_of_its_period(name: str) -> None:
+    _, update, first, _ = built(name)
+    one = update(first)[0]
+    two = update(one)[0]
+    three = update(two)[0]
+    assert same(one.target, first.policy) and same(two.target, two.policy) and same(three.target, two.policy)
+    assert not same(three.policy, two.policy)

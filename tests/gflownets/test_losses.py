@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from gflownets.small_grid import cells, grid, uniform_flows
+
 from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.config import LossConfig
 from tutelage.gflownets.losses import loss
