@@ -151,10 +151,11 @@ def forward_policy(graph: StateGraph, policy: Policy, encoded: Float[Array, "n C
 def _log_pf(policy, environment, states, children, encoded):
     """[S, A] under one condition [C], a block of states after another."""
 
+    carry = policy.start(encoded[None])
+
     def read(part):
         state, legal = part
         observation = environment.observe(state)
-        carry = policy.start(encoded[None])
         _, outputs = policy.step(carry, jax.tree.map(lambda leaf: leaf[None], observation), encoded[None])
         return jax.nn.log_softmax(jnp.where(legal, outputs.logits[0], -jnp.inf), where=legal)
 
