@@ -50,7 +50,7 @@ from tutelage.gflownets.problem import Problem
 from tutelage.gflownets.proposers import Candidates, Situation, lambo, mogfn, pool_starts, substituted
 from tutelage.gflownets.surrogate import Fitted, Surrogate, compiled_fit, initial_surrogate
 from tutelage.lab.errors import BadInput
-from tutelage.lab.program import Last
+from tutelage.lab.program import Last, Sum
 from tutelage.measures import pareto
 from tutelage.measures.top_k import mean_pairwise_distance
 
@@ -239,7 +239,7 @@ def active_learning(
             state.key,
             state.round + jnp.int32(1),
         )
-        metrics = {**memory.metrics, "evaluations": Last(float(evaluated.count))}
+        metrics = {**memory.metrics, "evaluations": Sum(float(len(rewards)))}
         return after, {**metrics, "relative_hypervolume": Last(relative_hypervolume(after))}
 
     def sample(state: ActiveLearningState, key: Key[Array, ""], condition: Condition) -> Objects:

@@ -62,9 +62,9 @@ def build(config: Config, seeds: Sequence[int]) -> Program:
     def counted(update: Any) -> Any:
         def counting(state: RunState) -> tuple[RunState, Mapping[str, Any]]:
             after, metrics = update(state.method)
-            new = metrics["evaluations"]
-            number = jnp.asarray(new.value if isinstance(new, Sum) else new, jnp.float32)
-            return RunState(after, state.evaluations + number), metrics
+            scored = metrics["evaluations"]
+            assert isinstance(scored, Sum)
+            return RunState(after, state.evaluations + jnp.asarray(scored.value, jnp.float32)), metrics
 
         return counting
 
