@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 
 from tutelage.lab.errors import BadInput
-from tutelage.measures.rank_correlation import spearman, spearman_interval
+from tutelage.measures.rank_correlation import pearson, spearman, spearman_interval
 
 few = st.integers(-3, 3).map(float)
 
@@ -59,3 +59,13 @@ def test_resamples_of_one_point_are_left_out():
 def test_bad_input(call):
     with pytest.raises(BadInput, match="x, y"):
         call()
+
+
+def test_pearson_is_scipys_and_undefined_for_a_constant():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 3, 20))
+    assert_allclose(pearson(x, y), [scipy.stats.pearsonr(a, b).statistic for a, b in zip(x, y)], atol=1e-12)
+    assert pearson([1, 2, 3], [5, 7, 9]) == 1
+    assert np.isnan(pearson([0.1] * 7, range(7)))
+    with pytest.raises(BadInput, match="at least two pairs"):
+        pearson([1], [2])

@@ -105,7 +105,7 @@ def draw_betas(key: Key[Array, ""], number: int, beta: BetaConfig) -> Float[Arra
             return jnp.maximum(jax.random.beta(key, beta.shape, beta.shape_b, (number,)) * beta.scale, 1e-6)
 
 
-def condition(preference: ArrayLike, beta: ArrayLike, num_objectives: int) -> Condition:
+def condition(preference: ArrayLike, beta: ArrayLike | float, num_objectives: int) -> Condition:
     """A condition of a user's numbers: preference [M] or [B, M], beta a number or [B].
 
     Raises:

@@ -39,6 +39,8 @@ class Environment(NamedTuple):
             trajectory.
         is_sequence: the observation is a `Token` and the states are prefixes, so that a causal network may read a
             whole trajectory at once.
+        parents: `state -> (states [K, …], actions int32 [K], exist bool[K])`: all its parents, where an environment
+            that is no tree can name them (flow matching needs them).
     """
 
     num_actions: int
@@ -54,6 +56,7 @@ class Environment(NamedTuple):
     terminal: Callable[[Objects], State]
     is_tree: bool = False
     is_sequence: bool = False
+    parents: Callable[[State], tuple[State, Int[Array, "K"], Bool[Array, "K"]]] | None = None
 
 
 class Token(NamedTuple):

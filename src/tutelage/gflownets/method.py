@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from tutelage.gflownets.condition import Condition
@@ -70,6 +71,6 @@ def hosted_update(
 
     def update(state: MethodState) -> tuple[MethodState, Metrics]:
         draft = propose(state)
-        return learn(state, draft, score(jax.device_get(draft.objects)))
+        return learn(state, draft, jnp.asarray(score(jax.device_get(draft.objects)), jnp.float32))
 
     return update

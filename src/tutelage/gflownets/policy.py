@@ -29,7 +29,16 @@ class Policy(Protocol):
 
     `step` called T times and `trajectory` called once give the same outputs (to rounding): a rollout uses the first,
     without gradients; the loss uses the second.
+
     """
+
+    @property
+    def memoryless(self) -> bool:
+        """`step` leaves the carry as `start` made it, row by row.
+
+        The loss then reads the states of all trajectories in any order, and none that do not exist.
+        """
+        ...
 
     def start(self, condition: Float[Array, "B C"]) -> Carry:
         """What is carried along a rollout: a cache of keys and values, or nothing."""

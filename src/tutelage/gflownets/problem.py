@@ -28,6 +28,8 @@ class Problem(NamedTuple):
             Markov chains.
         mutate: `(key, objects [n, …]) -> objects [n, …]`: one random local change of each, valid and symmetric
             (q(x → y) = q(y → x)) as Markov chains want it, or close to it, as its docstring then says.
+        objects: every object, int32 [num_objects, …] in a fixed order, where they can be listed (call it through
+            `worlds.enumeration.enumerate_objects`, which refuses what is too large).
     """
 
     environment: Environment
@@ -37,3 +39,4 @@ class Problem(NamedTuple):
     front: Callable[[], Float[np.ndarray, "K M"]] | None = None
     variation: Callable[..., Any] | None = None
     mutate: Callable[..., Any] | None = None
+    objects: Callable[[], np.ndarray] | None = None

@@ -38,6 +38,7 @@ class Steps(NamedTuple):
         valid: bool [B, T].
         log_z: log Z(condition, start), f32 [B].
         log_reward: ℓ(x), tempered and floored, f32 [B].
+        log_inflow: log Σ F(p → s_{t+1} | condition) over all parents p, f32 [B, T]; only where flow matching asked.
     """
 
     log_pf: Float[Array, "B T"]
@@ -46,3 +47,4 @@ class Steps(NamedTuple):
     valid: Bool[Array, "B T"]
     log_z: Float[Array, "B"]
     log_reward: Float[Array, "B"]
+    log_inflow: Float[Array, "B T"] | None = None

@@ -1,4 +1,4 @@
-"""Whether one quantity rises with another: Spearman's rank correlation."""
+"""Whether one quantity rises with another: Spearman's rank correlation, and Pearson's, which asks for a line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, "..."]:
     # scipy.stats takes a second to import, and every study's claims import this module: `list` must not wait for it.
     from scipy.stats import rankdata
 
-    a, b = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
-    if a.ndim == 0 or a.shape[-1] < 2:
-        raise BadInput(f"x, y: got shape {a.shape}; a correlation needs at least two pairs")
-    rank_a, rank_b = (rankdata(v, axis=-1) - (v.shape[-1] + 1) / 2 for v in (a, b))
-    covariance = (rank_a * rank_b).sum(axis=-1)
-    scale = np.sqrt((rank_a**2).sum(axis=-1) * (rank_b**2).sum(axis=-1))
-    undefined = np.full_like(scale, np.nan)
-    return np.asarray(np.clip(np.divide(covariance, scale, out=undefined, where=scale > 0), -1, 1))
+    a, b = _pairs(x, y)
+    return _correlation(*(rankdata(v, axis=-1) - (v.shape[-1] + 1) / 2 for v in (a, b)))
+
+
+def pearson(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, "..."]:
+    """Pearson's r over the last axis: how near the pairs are to a line, in [−1, 1].
+
+    NaN where one of the two is constant.
+    """
+    a, b = _pairs(x, y)
+    # Compared with the first value, a constant is exactly 0; its mean in floating point need not be itself.
+    a, b = (v - v[..., :1] for v in (a, b))
+    return _correlation(*(v - v.mean(axis=-1, keepdims=True) for v in (a, b)))
 
 
 def spearman_interval(
@@ -44,3 +49,18 @@ def spearman_interval(
         return spearman(sample[..., 0], sample[..., 1])
 
     return bootstrap(statistic, pairs, confidence=confidence, num_resamples=num_resamples, seed=seed)
+
+
+def _pairs(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+    if a.ndim == 0 or a.shape[-1] < 2:
+        raise BadInput(f"x, y: got shape {a.shape}; a correlation needs at least two pairs")
+    return a, b
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "..."]:
+    """Of values whose mean over the last axis is 0."""
+    covariance = (a * b).sum(axis=-1)
+    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    undefined = np.full_like(scale, np.nan)
+    return np.asarray(np.clip(np.divide(covariance, scale, out=undefined, where=scale > 0), -1, 1))

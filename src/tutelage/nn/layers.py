@@ -17,7 +17,12 @@ Initializer = Callable[[Key[Array, ""], tuple[int, int]], Float[Array, "..."]]
 TANH_GAIN = math.sqrt(2.0)
 """Gain before tanh and ReLU layers, as in minimax (PyTorch would recommend 5/3 for tanh)."""
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "gelu": jax.nn.gelu,
+}
 
 
 def activation(name: str) -> Callable[[Array], Array]:

@@ -1,4 +1,4 @@
-"""Every number of the study. Defaults are the published sequence code's bigram task where they are not said otherwise."""
+"""Every number of the study. Defaults: the published sequence code's bigram task, unless said otherwise."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from tutelage.gflownets.active_learning_config import ActiveLearningConfig
 from tutelage.gflownets.baselines_config import BaselinesConfig
 from tutelage.gflownets.config import GFlowNetConfig
-from tutelage.gflownets.worlds.aptamers_config import AptamersConfig
-from tutelage.gflownets.worlds.config import EhrlichConfig, HyperGridConfig, NGramsConfig
-from tutelage.gflownets.worlds.molecules_config import AtomsConfig, FragmentsConfig
+from tutelage.gflownets.worlds.aptamers_config import AptamerConfig
+from tutelage.gflownets.worlds.config import EhrlichConfig, HyperGridConfig, NGramConfig
+from tutelage.gflownets.worlds.molecules_config import AtomConfig, FragmentConfig
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting
 
 PROBLEMS = ("hypergrid", "ngrams", "ehrlich", "aptamers", "fragments", "atoms")
-METHODS = ("gflownet", "moreinforce", "a2c", "soft_q", "envelope_q", "mars", "nsga2", "genetic", "random")
+METHODS = ("gflownet", "moreinforce", "a2c", "soft_q", "envelope_q", "mars", "nsga2", "genetic", "random", "active")
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Config:
     problem: str = setting("ngrams", "What is built.", choices=PROBLEMS)
     method: str = setting("gflownet", "Who builds it.", choices=METHODS)
     hypergrid: HyperGridConfig = part(HyperGridConfig)
-    ngrams: NGramsConfig = part(NGramsConfig)
+    ngrams: NGramConfig = part(NGramConfig)
     ehrlich: EhrlichConfig = part(EhrlichConfig)
-    aptamers: AptamersConfig = part(AptamersConfig)
-    fragments: FragmentsConfig = part(FragmentsConfig)
-    atoms: AtomsConfig = part(AtomsConfig)
+    aptamers: AptamerConfig = part(AptamerConfig)
+    fragments: FragmentConfig = part(FragmentConfig)
+    atoms: AtomConfig = part(AtomConfig)
     gflownet: GFlowNetConfig = part(GFlowNetConfig)
     baselines: BaselinesConfig = part(BaselinesConfig)
     active: ActiveLearningConfig = part(ActiveLearningConfig)

@@ -1,0 +1,175 @@
+"""The inner loops that look for queries on the surrogate, each one compiled program for all rounds.
+
+`mogfn` trains a GFlowNet of edits with the reward a(x)^β and samples it. `lambo` mutates the pool, drawing letters from
+the encoder's own language model, and keeps what raises a(x): the evolutionary half of LaMBO (its other half moves
+the latent features of the masked letters along the gradient before it decodes them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from tutelage.gflownets.acquisition import (
+    Acquisition,
+    acquisition,
+    log_acquisition,
+    log_expected_improvement,
+)
+from tutelage.gflownets.active_learning_config import ActiveLearningConfig
+from tutelage.gflownets.condition import draw_conditions
+from tutelage.gflownets.edits import Edit, starting_at
+from tutelage.gflownets.gflownet import GFlowNetState, Trainer
+from tutelage.gflownets.method import Metrics
+from tutelage.gflownets.surrogate import Fitted
+
+
+class Situation(NamedTuple):
+    """What a round starts from.
+
+    Attributes:
+        pool: the sequences to be edited, int32 [P, L].
+        front: the sequences of the front, int32 [F, L].
+        front_rewards: as measured, f32 [F, M].
+        front_mask: the rows of the front that are there.
+        rewards: all that were measured, f32 [N, M].
+        there: which of them.
+        reference: in the units of the rewards, f32 [M].
+        beta: the exponent of this round.
+    """
+
+    pool: Int[Array, "P L"]
+    front: Int[Array, "F L"]
+    front_rewards: Float[Array, "F M"]
+    front_mask: Bool[Array, "F"]
+    rewards: Float[Array, "N M"]
+    there: Bool[Array, "N"]
+    reference: Float[Array, "M"]
+    beta: Float[Array, ""]
+
+
+class Candidates(NamedTuple):
+    """Objects [C, L] with their log a(x) [C]; row r came from start r // (C / P) of the pool."""
+
+    objects: Int[Array, "C L"]
+    value: Float[Array, "C"]
+
+
+def acquired(key: Key[Array, ""], fitted: Fitted, at: Situation, config: ActiveLearningConfig) -> Acquisition:
+    """The acquisition of a round, in z-scored rewards."""
+    return acquisition(
+        key,
+        fitted.posterior,
+        fitted.surrogate.encoder(at.front),
+        fitted.scaling(at.front_rewards),
+        at.front_mask,
+        fitted.scaling(at.reference),
+        config.acquisition.kind,
+        config.acquisition.num_samples,
+    )
+
+
+def substituted(key: Key[Array, ""], tokens: Int[Array, "n L"], num_letters: int) -> Int[Array, "n L"]:
+    """Each sequence with another letter at one random place."""
+    k_place, k_letter = jax.random.split(key)
+    place = jax.random.categorical(k_place, jnp.where(tokens >= 0, 0.0, -jnp.inf))
+    shift = jax.random.randint(k_letter, (len(tokens), 1), 1, num_letters)
+    here = jnp.arange(tokens.shape[1]) == place[:, None]
+    return jnp.where(here, (tokens + shift) % num_letters, tokens)
+
+
+def pool_starts(key: Key[Array, ""], number: int, pool: Int[Array, "P L"]) -> Edit:
+    """Starts drawn from the pool, anew for every update."""
+    return starting_at(pool[jax.random.randint(key, (number,), 0, pool.shape[0])])
+
+
+def mogfn(
+    trainer: Trainer, num_letters: int, config: ActiveLearningConfig
+) -> Callable[[GFlowNetState, Fitted, Situation, Key[Array, ""]], tuple[GFlowNetState, Candidates, Metrics]]:
+    """`(sampler, fitted, situation, key) -> (sampler, candidates, metrics)`.
+
+    ℓ(x) = max(β (log a(x) − c), floor), where c is the largest log a among random mutants of the pool: an acquisition
+    has no natural scale, and far from 1 it would sink below the floor everywhere. With preferences, a(x | w) is the
+    expected improvement of w·f over the best w·y so far.
+    """
+    conditional, floor = config.gflownet.preference.use, config.gflownet.reward.floor
+    per_start = config.eval_samples
+
+    def run(
+        sampler: GFlowNetState, fitted: Fitted, at: Situation, key: Key[Array, ""]
+    ) -> tuple[GFlowNetState, Candidates, Metrics]:
+        k_acquisition, k_probe, k_asked, k_sample = jax.random.split(key, 4)
+        acquisition = acquired(k_acquisition, fitted, at, config)
+        observed, num_objectives = fitted.scaling(at.rewards), at.rewards.shape[1]
+
+        def plain(objects: Int[Array, "n L"]) -> Float[Array, "n"]:
+            points = fitted.surrogate.encoder(objects)
+            return log_acquisition(acquisition, points, config.acquisition.kind, config.acquisition.smoothing)
+
+        def asked_for(objects: Int[Array, "n L"], preference: Float[Array, "n M"]) -> Float[Array, "n"]:
+            if not conditional:
+                return plain(objects)
+            points = fitted.surrogate.encoder(objects)
+            return log_expected_improvement(fitted.posterior, points, preference, observed, at.there)
+
+        number = at.pool.shape[0] * per_start
+        starts = jnp.repeat(at.pool, per_start, axis=0)
+        asked = draw_conditions(k_asked, number, num_objectives, config.gflownet.preference, config.gflownet.beta)
+        unit = jnp.max(asked_for(substituted(k_probe, starts, num_letters), asked.preference))
+
+        def update(sampler: GFlowNetState, _: None) -> tuple[GFlowNetState, Metrics]:
+            draft = trainer.propose(sampler)
+            log_a = asked_for(draft.objects, draft.memory.condition.preference)
+            log_reward = jnp.maximum(at.beta * (log_a - unit), floor)
+            sampler, metrics = trainer.train(sampler, draft.memory, log_reward)
+            floored = jnp.mean(log_reward <= floor, dtype=jnp.float32)
+            return sampler, {**metrics, "log_acquisition": log_a.mean(), "reward_floor": floored}
+
+        sampler, metrics = jax.lax.scan(update, sampler._replace(context=at.pool), None, length=config.opt_steps)
+        objects = trainer.sample(sampler, k_sample, asked, start=starting_at(starts))
+        last = -(-config.opt_steps // 5)
+        found = {name: metric[-last:].mean() for name, metric in metrics.items()}
+        return sampler, Candidates(objects, plain(objects)), found
+
+    return run
+
+
+def lambo(num_letters: int, config: ActiveLearningConfig) -> Callable[[Fitted, Situation, Key[Array, ""]], Candidates]:
+    """`(fitted, situation, key) -> candidates`: `eval_samples` climbers from each start, `generations` steps each."""
+
+    def run(fitted: Fitted, at: Situation, key: Key[Array, ""]) -> Candidates:
+        k_acquisition, k_first, k_climb = jax.random.split(key, 3)
+        acquisition, encoder = acquired(k_acquisition, fitted, at, config), fitted.surrogate.encoder
+
+        def value(objects: Int[Array, "n L"]) -> Float[Array, "n"]:
+            points = encoder(objects)
+            return log_acquisition(acquisition, points, config.acquisition.kind, config.acquisition.smoothing)
+
+        def mutants(key: Key[Array, ""], tokens: Int[Array, "n L"]) -> Int[Array, "n L"]:
+            k_place, k_letter = jax.random.split(key)
+            place = jax.random.categorical(k_place, jnp.where(tokens >= 0, 0.0, -jnp.inf))
+            here = jnp.arange(tokens.shape[1]) == place[:, None]
+            logits = encoder.logits(tokens, encoder.features(tokens, here))
+            same = tokens[..., None] == jnp.arange(num_letters)
+            letter = jax.random.categorical(k_letter, jnp.where(same, -jnp.inf, logits))
+            return jnp.where(here, letter.astype(tokens.dtype), tokens)
+
+        def climb(population: Candidates, key: Key[Array, ""]) -> tuple[Candidates, None]:
+            objects = mutants(key, population.objects)
+            found = value(objects)
+            better = found >= population.value
+            return Candidates(
+                jnp.where(better[:, None], objects, population.objects), jnp.where(better, found, population.value)
+            ), None
+
+        first = substituted(k_first, jnp.repeat(at.pool, config.eval_samples, axis=0), num_letters)
+        population, _ = jax.lax.scan(
+            climb, Candidates(first, value(first)), jax.random.split(k_climb, config.generations)
+        )
+        return population
+
+    return run

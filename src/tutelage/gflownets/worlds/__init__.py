@@ -1,0 +1,1 @@
+"""Problems written in JAX: hypergrids, sequences with counted motifs, Ehrlich functions; their exact fronts."""
