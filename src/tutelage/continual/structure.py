@@ -79,8 +79,8 @@ def unichain(P: Any, names: Sequence[str] = ()) -> Structure:
     return found
 
 
-def checked(chain: Chain, *, batched: bool = False) -> Chain:
-    """The chain as float64 NumPy arrays.
+def checked(chain: Chain, *, batched: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """P [..., S, S] and r [..., S] of a chain as float64 NumPy arrays.
 
     Raises:
         BadInput: on shapes that do not fit, leading axes where one chain is needed, or rows that are no laws.
@@ -95,7 +95,7 @@ def checked(chain: Chain, *, batched: bool = False) -> Chain:
     if not np.isfinite(r).all():
         raise BadInput(f"r: {int((~np.isfinite(r)).sum())} entries are not finite")
     check_rows("P", P)
-    return Chain(P, r)
+    return P, r
 
 
 def as_region(region: Any, num_states: int) -> np.ndarray:
