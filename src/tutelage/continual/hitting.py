@@ -50,7 +50,7 @@ def hitting_times(chain: Chain, region: Any) -> Float[np.ndarray, "S"]:
     lost = np.zeros(len(P), bool)
     for states in found.closed:
         lost[states] = not inside[states[0]]
-    times = np.where(_can_reach(P, lost), math.inf, 0.0)
+    times = np.where(_can_reach(stopped, lost), math.inf, 0.0)
     some = np.flatnonzero(~inside & np.isfinite(times))
     if some.size:
         times[some] = np.linalg.solve(np.eye(some.size) - P[np.ix_(some, some)], np.ones(some.size))

@@ -28,7 +28,7 @@ ROUNDING = 1e-12
 """A distance that exceeds ε by no more than this counts as ε: it would by rounding alone."""
 
 STARTS = ("closed", "all")
-_LONGEST = 50  # Squarings; the relative error of a power doubles with each, and float64 has 52 bits.
+_LONGEST = 40  # Squarings; the relative error of a power doubles with each, and float64 has 52 bits.
 
 
 class MixingTime(NamedTuple):
@@ -68,7 +68,7 @@ def mixing_time(
 
     Raises:
         BadInput: ε outside (0, 1), rows that are no laws, several closed classes; a chain that has not mixed after
-            2^50 steps, beyond which float64 says nothing.
+            2^40 steps, beyond which float64 says nothing.
     """
     check_eps(eps)
     P, mu, period = _restricted(chain, starts, names)

@@ -25,6 +25,7 @@ from tutelage.continual.structure import unichain
 from tutelage.lab.errors import BadInput
 
 _BLOCK = 64  # Start states at once.
+_FEW = 400  # States for which the dense eigenvalues take no time.
 _PATIENCE = 50  # Sweeps between two looks at the residual.
 
 
@@ -223,7 +224,7 @@ def _leading(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first eigenvalues and right eigenvectors; by the dense method for a few states."""
     num_states = matrix.indptr.size - 1
-    if count >= num_states - 1 or num_states <= 64:
+    if count >= num_states - 1 or num_states <= _FEW:
         values, vectors = np.linalg.eig(matrix.toarray())
         order = np.argsort(-np.real(values) if which == "LR" else -np.abs(values))[:count]
         return values[order], vectors[:, order]

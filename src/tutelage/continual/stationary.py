@@ -110,7 +110,10 @@ def _law(P: np.ndarray) -> np.ndarray:
     """μ (I − P + 1uᵀ) = u with the uniform law u, for one closed class; rounding below 0 is cut off."""
     num_states = P.shape[-1]
     u = np.full((*P.shape[:-1], 1), 1 / num_states)
-    mu = np.linalg.solve(np.swapaxes(np.eye(num_states) - P + 1 / num_states, -1, -2), u)[..., 0]
+    try:
+        mu = np.linalg.solve(np.swapaxes(np.eye(num_states) - P + 1 / num_states, -1, -2), u)[..., 0]
+    except np.linalg.LinAlgError as error:
+        raise BadInput("P: states of a closed class hang together only by probabilities below rounding") from error
     mu = np.maximum(mu, 0)
     return mu / mu.sum(axis=-1, keepdims=True)
 
