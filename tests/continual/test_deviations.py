@@ -97,7 +97,7 @@ SHAPE = (20, 3)
 
 @pytest.fixture(scope="module")
 def walk():
-    """`(M, P, r, rows, states, mdp tables)`: changes of rows one after another, and a compiled function that follows."""
+    """Changes of rows one after another, and the compiled function that follows them."""
     rng = np.random.default_rng(4)
     mdp = random_mdp(rng, *SHAPE)
     P = random_chain(rng, SHAPE[0]).P

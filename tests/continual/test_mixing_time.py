@@ -36,7 +36,7 @@ def test_two_states_have_the_closed_form_curve(p, q):
 def test_mixing_times_and_curves_are_those_of_plain_powers():
     rng = np.random.default_rng(0)
     seen = 0
-    for _ in range(60):
+    for _ in range(30):
         chain = random_unichain(rng, 7, branching=2)
         found = structure(chain.P)
         if found.periods[0] > 1:
@@ -50,7 +50,7 @@ def test_mixing_times_and_curves_are_those_of_plain_powers():
                 if below.size:
                     assert mixing_time(chain, eps, starts=starts).steps == below[0]
                     seen += 1
-    assert seen > 100
+    assert seen > 60
 
 
 def test_a_distance_that_is_epsilon_exactly_has_arrived():
@@ -120,7 +120,7 @@ def test_a_batch_of_chains():
     assert mixing_times(batch).tolist() == [[3, 1, math.inf]]
 
 
-@pytest.mark.parametrize("eps", [0, 1, -0.1, 1.5, math.nan])
+@pytest.mark.parametrize("eps", [0.0, 1.0, -0.1, 1.5, math.nan])
 def test_epsilon_outside_its_range_is_refused(eps):
     with pytest.raises(BadInput, match=r"eps = .*: must be in \(0, 1\)"):
         mixing_time(two_state(), eps)

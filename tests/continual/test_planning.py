@@ -138,18 +138,18 @@ def test_a_process_that_is_never_myopic_has_threshold_zero():
     one_action = random_mdp(rng, 4, 1)
     assert myopia_threshold(one_action) == 0
     with pytest.raises(BadInput, match=r"longest = 10: .* still myopic"):
-        myopia_threshold(two_loops(40), longest=10)
+        myopia_threshold(two_loops(40), longest=10.0)
 
 
 def test_bad_settings():
     mdp = two_loops(4)
     for planner in (solve_discounted, discounted_value_iteration):
         with pytest.raises(BadInput, match=r"discount = 1: must be in \[0, 1\); .* `planning.solve_gain`"):
-            planner(mdp, 1)
+            planner(mdp, 1.0)
         with pytest.raises(BadInput, match=r"discount = 1.2: must be in \[0, 1\)"):
             planner(mdp, 1.2)
     with pytest.raises(BadInput, match="laziness"):
-        relative_value_iteration(mdp, laziness=0)
+        relative_value_iteration(mdp, laziness=0.0)
     with pytest.raises(BadInput, match=r"ρ\* is only known to lie in"):
         relative_value_iteration(mdp, max_sweeps=3)
     with pytest.raises(BadInput, match="P: rows"):

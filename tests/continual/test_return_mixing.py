@@ -86,8 +86,8 @@ def test_the_definition_is_printed_with_the_number():
 
 
 def test_bad_input():
-    with pytest.raises(BadInput, match=r"eps = 0: must be in \(0, inf\)"):
-        return_mixing_time(two_state(), 0)
+    with pytest.raises(BadInput, match=r"eps = 0.0: must be in \(0, inf\)"):
+        return_mixing_time(two_state(), 0.0)
     with pytest.raises(BadInput, match="2 closed classes"):
         return_mixing_time(two_rooms(), 0.1)
     with pytest.raises(BadInput, match="horizons"):

@@ -1,8 +1,8 @@
 import networkx as nx
 import numpy as np
 import pytest
-from small_chains import alternating, lazy_cycle, random_chain, two_rooms
 from scipy.sparse import csr_array
+from small_chains import alternating, lazy_cycle, random_chain, two_rooms
 
 from tutelage.continual.hitting import residence_time
 from tutelage.continual.mixing_time import mixing_time

@@ -46,7 +46,7 @@ class Deviations(NamedTuple):
     visits: Float[Numbers, "*_"]
 
 
-def chain_inverse(P: Float[Numbers, "S S"], u: Float[Numbers, "S"] | None = None) -> ChainInverse:
+def chain_inverse(P: Float[Numbers, "S S"], u: Float[Numbers, "_"] | None = None) -> ChainInverse:
     """The inverse of a chain of one closed class, in the precision of P; u is uniform when it is not given.
 
     Raises:

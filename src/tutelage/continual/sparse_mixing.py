@@ -87,7 +87,7 @@ def sparse_stationary(chain: SparseChain, *, tolerance: float = 1e-12, max_sweep
     law, sweeps = np.full(states.size, 1 / states.size), 0
     while residual(law) > tolerance and sweeps < max_sweeps:
         law, sweeps = swept(law, _PATIENCE), sweeps + _PATIENCE
-    if residual(law) > tolerance and states.size > 2:
+    if residual(law) > tolerance:
         vector = np.real(_leading(back, 1, "LR", start=law)[1][:, 0])
         vector = np.maximum(vector / vector.sum(), 0)
         law, sweeps = swept(vector / vector.sum(), _PATIENCE), sweeps + _PATIENCE

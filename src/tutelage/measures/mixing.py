@@ -128,6 +128,8 @@ def return_mixing_estimate(
 ) -> ReturnMixingEstimate:
     """t_ret of N rollouts [N, T], with a bootstrap interval over the rollouts (ρ̂ is estimated anew in each resample).
 
+    With quantile 1 the interval tells little upwards: no resample holds a rollout slower than the slowest seen.
+
     Args:
         rewards: of each step of each rollout, f64 [N, T], T ≥ 2.
         eps: allowed deviation from ρ̂: a share of |ρ̂|, in (0, 1); with `absolute` in units of reward, > 0.
@@ -195,11 +197,11 @@ def mixing_report(
         BadInput: as `return_mixing_estimate`; a window below 1.
     """
     values = _rollouts(rewards)
-    window = values.shape[1] if window is None else window
-    if window < 1:
-        raise BadInput(f"window = {window}: must be in [1, inf)")
+    length = int(values.shape[1]) if window is None else window
+    if length < 1:
+        raise BadInput(f"window = {length}: must be in [1, inf)")
     estimate = return_mixing_estimate(values, eps, absolute=absolute, quantile=quantile)
-    return MixingReport(window, estimate, window / estimate.steps, estimate.steps / window)
+    return MixingReport(length, estimate, length / estimate.steps, estimate.steps / length)
 
 
 def scaling_exponent(scale: ArrayLike, time: ArrayLike, *, confidence: float = 0.95) -> ScalingFit:
