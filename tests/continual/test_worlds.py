@@ -10,13 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tutelage.continual.tabular import World, induced
+from tutelage.continual.hitting import diameter
+from tutelage.continual.mixing_time import mixing_time
+from tutelage.continual.planning import solve_gain
+from tutelage.continual.sparse import sparse_garnet
+from tutelage.continual.stationary import gain
+from tutelage.continual.tabular import Chain, World, induced
 from tutelage.continual.worlds import chains, rooms
 from tutelage.continual.worlds.config import KINDS, WorldConfig
-from tutelage.continual.worlds.garnet import garnet, sparse_garnet
+from tutelage.continual.worlds.garnet import garnet
 from tutelage.continual.worlds.gymnasium_table import from_gymnasium
 from tutelage.continual.worlds.making import make_world
-from tutelage.continual.worlds.outcomes import closed_class
+from tutelage.continual.worlds.outcomes import closed_class, of_sparse, outcome_step
 from tutelage.lab.errors import BadInput
 
 WORLDS = {
@@ -65,49 +70,67 @@ def test_every_table_is_one_closed_class():
 
 
 @pytest.mark.parametrize(
-    ("length", "num_rooms", "gain", "time", "uniform_time"),
+    ("length", "num_rooms", "gain_star", "time", "uniform_time", "far"),
     [
-        (5, 2, 0.11994038, 183, 49),
-        (5, 4, 0.15858403, 335, 125),
-        (5, 8, 0.15858403, 1307, 418),
-        (3, 2, 0.23994952, 61, None),
-        (7, 2, 0.07994078, 400, None),
-        (9, 2, 0.05994082, 699, None),
+        (5, 2, 0.11994038, 183, 49, 15.6221),
+        (5, 4, 0.15858403, 335, 125, 29.287),
+        (5, 8, 0.15858403, 1307, 418, None),
+        (3, 2, 0.23994952, 61, None, 7.2619),
+        (7, 2, 0.07994078, 400, None, None),
+        (9, 2, 0.05994082, 699, None, None),
     ],
 )
-def test_n_bottleneck_has_the_published_gains_and_mixing_times(length, num_rooms, gain, time, uniform_time):
+def test_n_bottleneck_has_the_gains_mixing_times_and_diameters_of_the_table(
+    length, num_rooms, gain_star, time, uniform_time, far
+):
     mdp = rooms.n_bottleneck(length, num_rooms).mdp
     assert len(mdp.P) == num_rooms * (length**2 - 1)
-    policy, rho = _solved(mdp)
-    assert rho == pytest.approx(gain, abs=5e-9)
-    assert _mixing_time(induced(mdp, policy).P) == time
+    solution = solve_gain(mdp)
+    assert solution.rho == pytest.approx(gain_star, abs=5e-9)
+    assert _steps(induced(mdp, solution.policy)) == time
     if uniform_time is not None:
-        assert _mixing_time(np.asarray(mdp.P).mean(axis=1)) == uniform_time
+        assert _steps(induced(mdp, np.full((len(mdp.P), 4), 0.25))) == uniform_time
+    if far is not None:
+        assert diameter(mdp) == pytest.approx(far, abs=5e-5)
 
 
-@pytest.mark.parametrize(("length", "gain", "time"), [(4, 0.23760054, 7), (8, 0.11872421, 14), (12, 0.07914524, 24)])
-def test_scale_class_has_the_published_gains_and_mixing_times(length, gain, time):
+@pytest.mark.parametrize(
+    ("length", "gain_star", "time", "far"),
+    [(4, 0.23760054, 7, 6.2498), (8, 0.11872421, 14, 14.5925), (12, 0.07914524, 24, 22.9395)],
+)
+def test_scale_class_has_the_gains_mixing_times_and_diameters_of_the_table(length, gain_star, time, far):
     mdp = rooms.scale_class(length).mdp
     assert len(mdp.P) == length**2 - 1
-    policy, rho = _solved(mdp)
-    assert rho == pytest.approx(gain, abs=5e-9)
-    assert _mixing_time(induced(mdp, policy).P) == time
+    solution = solve_gain(mdp)
+    assert solution.rho == pytest.approx(gain_star, abs=6e-9)
+    assert _steps(induced(mdp, solution.policy)) == time
+    assert diameter(mdp) == pytest.approx(far, abs=5e-5)
 
 
-def test_the_learning_preset_has_the_published_optimum_and_epsilon_greedy_gain():
+def test_mixing_times_grow_as_k_to_the_1_9_and_l_to_the_2_2():
+    numbers, lengths = [4, 6, 8, 12], [5, 6, 7, 8, 9, 10, 11, 12]
+    in_k = _slope(numbers, [_steps(_optimal(rooms.n_bottleneck(5, k).mdp)) for k in numbers])
+    in_l = _slope(lengths, [_steps(_optimal(rooms.n_bottleneck(n, 2).mdp)) for n in lengths])
+    assert 1.7 <= in_k <= 2.1 and 2.0 <= in_l <= 2.4
+
+
+def test_the_mixing_time_of_random_evolution_does_not_grow_once_goals_repeat():
+    times = [_steps(_optimal(rooms.n_bottleneck(5, k, "random").mdp)) for k in (4, 8, 12)]
+    assert max(times) - min(times) <= 1
+
+
+def test_small_chains_have_the_mixing_times_of_their_closed_forms():
+    worlds = [chains.two_state(), *map(chains.lazy_cycle, (8, 16, 32, 64)), *map(chains.noisy_cycle, (10, 20, 40, 80))]
+    found = [_steps(induced(world.mdp, np.zeros(len(world.mdp.P), int))) for world in worlds]
+    assert found == [3, 6, 25, 98, 389, 128, 499, 1982, 7910]
+
+
+def test_the_learning_preset_has_its_optimum_and_epsilon_greedy_gain():
     mdp = rooms.n_bottleneck(5, 4, goals=[(3, 4), (0, 2), (4, 4), (4, 3)]).mdp
-    policy, rho = _solved(mdp)
-    assert rho == pytest.approx(0.27299556, abs=5e-9)
-    greedy = np.eye(4)[policy]
-    chain = induced(mdp, 0.9 * greedy + 0.1 / 4)
-    assert _stationary(chain.P) @ chain.r == pytest.approx(0.24902, abs=5e-6)
-
-
-def test_random_evolution_stops_growing_once_goals_repeat():
-    times = [
-        _mixing_time(induced(m, _solved(m)[0]).P) for m in (rooms.n_bottleneck(4, k, "random").mdp for k in (4, 8))
-    ]
-    assert abs(times[1] - times[0]) <= 1
+    solution = solve_gain(mdp)
+    assert solution.rho == pytest.approx(0.27299556, abs=5e-9)
+    often = induced(mdp, 0.9 * np.eye(4)[solution.policy] + 0.1 / 4)
+    assert gain(often) == pytest.approx(0.24902, abs=5e-6)
 
 
 def test_curricular_rooms_follow_1_1_2_1_2_3_and_repeat():
@@ -134,22 +157,21 @@ def test_the_clock_of_n_cycle_is_in_the_state_and_makes_every_chain_periodic():
     assert np.allclose(moduli[:around], 1) and moduli[around] < 0.999
 
 
-def test_loops_and_rivers_have_their_gains():
-    assert _solved(chains.two_loops(7).mdp)[1] == pytest.approx(0.2)
-    assert _solved(chains.river_swim().mdp)[1] == pytest.approx(0.42857, abs=2e-3)
-    chain = induced(chains.two_cliques(4).mdp, np.zeros(8, int))
-    assert _stationary(chain.P) @ chain.r == pytest.approx(0.5)
+def test_loops_rivers_and_walks_have_their_gains():
+    assert solve_gain(chains.two_loops(7).mdp).rho == pytest.approx(0.2)
+    # Always swimming right: detailed balance along the bank, in closed form.
+    law = np.cumprod([1, 0.6 / 0.05, *([0.35 / 0.05] * 3), 0.35 / 0.4])
+    assert solve_gain(chains.river_swim().mdp).rho == pytest.approx(law[-1] / law.sum())
+    for world in (chains.two_cliques(4), chains.hypercube(4)):
+        assert gain(induced(world.mdp, np.zeros(len(world.mdp.P), int))) == pytest.approx(0.5)
 
 
-def test_a_garnet_has_its_branching_and_a_large_one_needs_no_table():
-    mdp = garnet(20, 3, 5).mdp
-    assert ((np.asarray(mdp.P) > 0).sum(-1) == 5).all()
-    outcomes = sparse_garnet(20_000, 4, 5, seed=1)
-    assert outcomes.successors.shape == (20_000, 4, 5)
-    ordered = np.sort(outcomes.successors, axis=-1)
-    assert (np.diff(ordered, axis=-1) > 0).all() and ordered.min() == 0 and ordered.max() == 19_999
-    with pytest.raises(BadInput, match=r"states = 20000: P would take 11\.9 GiB"):
-        garnet(20_000, 4, 5)
+def test_a_garnet_has_its_branching_and_a_large_one_steps_without_a_table():
+    assert ((np.asarray(garnet(20, 3, 5).mdp.P) > 0).sum(-1) == 5).all()
+    outcomes = of_sparse(sparse_garnet(20_000, 4, 5, seed=1))
+    step = jax.jit(jax.vmap(outcome_step(outcomes), (0, None, None)))
+    successor, _ = step(jax.random.split(jax.random.key(0), 100), jnp.int32(19_999), jnp.int32(3))
+    assert set(np.asarray(successor)) <= set(outcomes.successors[19_999, 3])
 
 
 def test_a_gymnasium_table_restarts_where_an_episode_ends():
@@ -158,7 +180,7 @@ def test_a_gymnasium_table_restarts_where_an_episode_ends():
     assert len(mdp.P) == 11  # 16 cells without 4 holes and the goal
     before_goal = mdp.states.index("14")
     assert mdp.P[before_goal, 2, mdp.states.index("0")] == 1 and mdp.R[before_goal, 2] == 1
-    assert _solved(mdp)[1] == pytest.approx(1 / 6)
+    assert solve_gain(mdp).rho == pytest.approx(1 / 6)
 
 
 def test_what_is_no_gymnasium_table_is_refused(monkeypatch):
@@ -189,7 +211,7 @@ def test_every_kind_is_made_from_its_configuration():
         ({"goals": (1,)}, "goals = .1,.*pairs"),
         ({"goals": (1, 1)}, "goals: 1 are given; must be 4"),
         ({"goals": (0, 5) * 4}, r"goals: \(0, 5\) lies outside"),
-        ({"length": 60, "rooms": 8}, "GiB"),
+        ({"length": 200, "rooms": 8}, "P: 320000 states .* GB"),
         ({"kind": "garnet", "states": 4}, "branching = 5"),
     ],
 )
@@ -204,31 +226,13 @@ def test_two_closed_classes_are_refused():
         closed_class(np.eye(3)[:, None][[0, 0, 2]] * 0.5 + np.eye(3)[:, None][[0, 2, 2]] * 0.5, np.ones(3) / 3)
 
 
-def _stationary(P: np.ndarray) -> np.ndarray:
-    S = len(P)
-    return np.linalg.lstsq(np.vstack([P.T - np.eye(S), np.ones(S)]), np.eye(S + 1)[S], rcond=None)[0]
+def _optimal(mdp) -> Chain:
+    return induced(mdp, solve_gain(mdp).policy)
 
 
-def _solved(mdp) -> tuple[np.ndarray, float]:
-    """The canonical optimal policy (lowest index among the actions within 1e-9 of the best) by policy iteration."""
-    P, R = np.asarray(mdp.P), np.asarray(mdp.R)
-    S = len(P)
-    policy = np.zeros(S, int)
-    for _ in range(200):
-        of_policy = P[np.arange(S), policy]
-        mu = _stationary(of_policy)
-        rho = mu @ R[np.arange(S), policy]
-        bias = np.linalg.solve(np.eye(S) - of_policy + np.outer(np.ones(S), mu), R[np.arange(S), policy] - rho)
-        Q = R + P @ bias
-        good = Q.max(axis=1, keepdims=True) - Q <= 1e-9
-        if good[np.arange(S), policy].all():
-            return good.argmax(axis=1), float(rho)
-        policy = np.where(good[np.arange(S), policy], policy, good.argmax(axis=1))
-    raise AssertionError("policy iteration did not end")
+def _steps(chain: Chain) -> float:
+    return mixing_time(chain, relaxation=False).steps
 
 
-def _mixing_time(P: np.ndarray) -> int:
-    mu, power, t = _stationary(P), np.eye(len(P)), 0
-    while np.abs(power - mu).sum(axis=1).max() / 2 > 0.25:
-        power, t = power @ P, t + 1
-    return t
+def _slope(x, y) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])

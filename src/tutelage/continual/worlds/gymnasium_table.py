@@ -7,13 +7,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.continual.tabular import World
-from tutelage.continual.worlds.outcomes import (
-    Outcomes,
-    closed_class,
-    dense,
-    outcome_step,
-    start_from,
-)
+from tutelage.continual.worlds.outcomes import Outcomes, within_closed_class
 from tutelage.lab.errors import BadInput
 
 
@@ -40,7 +34,7 @@ def from_gymnasium(env: Any, **options: Any) -> World:
     S, A = len(table), len(next(iter(table.values())))
     start = getattr(getattr(env, "unwrapped", env), "initial_state_distrib", None)
     p0 = np.full(S, 1 / S) if start is None else np.asarray(start, np.float64) / np.sum(start)
-    return _within_closed_class(_outcomes(table, S, A, p0))
+    return within_closed_class(_outcomes(table, S, A, p0))
 
 
 def _make(name: str, options: dict[str, Any]) -> Any:
@@ -72,13 +66,3 @@ def _outcomes(table: dict[int, Any], S: int, A: int, p0: np.ndarray) -> Outcomes
     k = max(map(len, lists))
     padded = np.array([row + [(0.0, 0, 0.0)] * (k - len(row)) for row in lists]).reshape(S, A, k, 3)
     return Outcomes(padded[..., 1].astype(np.int32), padded[..., 0], padded[..., 2], p0)
-
-
-def _within_closed_class(outcomes: Outcomes) -> World:
-    keep = closed_class(dense(outcomes).P, outcomes.p0)
-    number = np.zeros(len(outcomes.p0), np.int32)
-    number[keep] = np.arange(len(keep))
-    p0 = outcomes.p0[keep]
-    p0 = p0 / p0.sum() if p0.sum() > 0 else np.full(len(keep), 1 / len(keep))
-    inner = Outcomes(number[outcomes.successors[keep]], outcomes.probabilities[keep], outcomes.rewards[keep], p0)
-    return World(dense(inner, tuple(str(s) for s in keep)), outcome_step(inner), start_from(p0))

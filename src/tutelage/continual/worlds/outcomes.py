@@ -10,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
+from tutelage.continual.sparse import SparseMDP
+from tutelage.continual.structure import refuse_dense, structure
 from tutelage.continual.tabular import TabularMDP, World, tabular_mdp
 from tutelage.lab.errors import BadInput
-
-LARGEST_TABLE = 2 << 30
-"""Bytes of P above which a dense table is refused."""
 
 Step = Callable[[Key[Array, ""], Int[Array, ""], Int[Array, ""]], tuple[Int[Array, ""], Float[Array, ""]]]
 
@@ -37,18 +35,11 @@ class Outcomes(NamedTuple):
     p0: Float[np.ndarray, "S"]
 
 
-def refuse_large(num_states: int, num_actions: int) -> None:
-    """Refuse a dense table that would not fit.
-
-    Raises:
-        BadInput: with the bytes that P would take.
-    """
-    size = 8 * num_actions * num_states**2
-    if size > LARGEST_TABLE:
-        raise BadInput(
-            f"states = {num_states}: P would take {size / 2**30:.1f} GiB; a dense table may take "
-            f"{LARGEST_TABLE / 2**30:g} GiB, larger chains need padded successors (worlds.garnet.sparse_garnet)"
-        )
+def of_sparse(mdp: SparseMDP) -> Outcomes:
+    """The outcomes of a process given as lists of successors; every outcome pays the expected reward."""
+    chances = np.asarray(mdp.probabilities, np.float64)
+    rewards = np.broadcast_to(np.asarray(mdp.R, np.float64)[..., None], chances.shape)
+    return Outcomes(np.asarray(mdp.successors, np.int32), chances, rewards, np.asarray(mdp.p0, np.float64))
 
 
 def dense(outcomes: Outcomes, states: tuple[str, ...] = ()) -> TabularMDP:
@@ -58,7 +49,7 @@ def dense(outcomes: Outcomes, states: tuple[str, ...] = ()) -> TabularMDP:
         BadInput: if it would be too large, or the probabilities are no laws.
     """
     S, A, _ = outcomes.successors.shape
-    refuse_large(S, A)
+    refuse_dense(S, A)
     P = np.zeros((S, A, S))
     s, a = np.indices((S, A))
     np.add.at(P, (s[..., None], a[..., None], outcomes.successors), outcomes.probabilities)
@@ -116,29 +107,38 @@ def closed_class(P: np.ndarray, p0: np.ndarray) -> Int[np.ndarray, "n"]:
     Raises:
         BadInput: if there are several; the first state of each is named.
     """
-    S = len(P)
-    edges = csr_array(P.max(axis=1) > 0)
-    _, component = connected_components(edges, directed=True, connection="strong")
-    source, target = edges.nonzero()
+    step = csr_array((P > 0).any(axis=1), dtype=np.float64)
     reached = p0 > 0
-    while True:
-        grown = reached.copy()
-        grown[target[reached[source]]] = True
-        if (grown == reached).all():
-            break
+    while (grown := reached | (reached @ step > 0)).sum() > reached.sum():
         reached = grown
-    leaving = np.zeros(S, bool)
-    leaving[component[source[component[source] != component[target]]]] = True
-    closed = np.unique(component[reached & ~leaving[component]])
+    closed = [states for states in structure(step).closed if reached[states[0]]]
     if len(closed) != 1:
-        first = ", ".join(str(int(np.flatnonzero(component == number)[0])) for number in closed[:5])
+        first = ", ".join(str(int(states[0])) for states in closed[:5])
         raise BadInput(f"P: {len(closed)} closed classes are reached, at states {first}; must be one")
-    return np.flatnonzero(component == closed[0])
+    return closed[0]
+
+
+def within_closed_class(outcomes: Outcomes) -> World:
+    """The world of these outcomes in the closed class that p0 leads to; a state's name is its number here.
+
+    Raises:
+        BadInput: if the table would be too large, the probabilities are no laws, or several classes are reached.
+    """
+    keep = closed_class(dense(outcomes).P, outcomes.p0)
+    number = np.zeros(len(outcomes.p0), np.int32)
+    number[keep] = np.arange(len(keep))
+    p0 = _law_within(outcomes.p0, keep)
+    inner = Outcomes(number[outcomes.successors[keep]], outcomes.probabilities[keep], outcomes.rewards[keep], p0)
+    return World(dense(inner, tuple(str(s) for s in keep)), outcome_step(inner), start_from(p0))
 
 
 def restricted(mdp: TabularMDP, keep: Int[np.ndarray, "n"]) -> TabularMDP:
     """The process within a closed set of states; p0 is what it was there, or uniform where it had nothing there."""
-    p0 = np.asarray(mdp.p0)[keep]
-    p0 = p0 / p0.sum() if p0.sum() > 0 else np.full(len(keep), 1 / len(keep))
+    p0 = _law_within(np.asarray(mdp.p0), keep)
     names = tuple(mdp.states[s] for s in keep) if mdp.states else ()
     return tabular_mdp(np.asarray(mdp.P)[np.ix_(keep, range(mdp.P.shape[1]), keep)], np.asarray(mdp.R)[keep], p0, names)
+
+
+def _law_within(p0: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    within = p0[keep]
+    return within / within.sum() if within.sum() > 0 else np.full(len(keep), 1 / len(keep))

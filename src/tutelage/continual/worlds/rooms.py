@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from tutelage.continual.structure import refuse_dense
 from tutelage.continual.tabular import World, tabular_mdp
 from tutelage.continual.worlds import grid
 from tutelage.continual.worlds.config import EVOLUTIONS
-from tutelage.continual.worlds.outcomes import closed_class, refuse_large, restricted, start_from
+from tutelage.continual.worlds.outcomes import closed_class, restricted, start_from
 from tutelage.lab.errors import BadInput, nearest
 
 Goals = Sequence[tuple[int, int]]
@@ -77,7 +78,7 @@ def n_bottleneck(
         sequence = np.concatenate([sequence[: k + 1] for k in range(rooms)])
     goal, phases, n = goal_of_room[sequence], len(sequence), length**2
     S = phases * n
-    refuse_large(S, grid.NUM_ACTIONS)
+    refuse_dense(S, grid.NUM_ACTIONS)
     law, to = grid.outcome_law(slip), grid.targets(length)
     P, R = np.zeros((S, grid.NUM_ACTIONS, S)), np.zeros((S, grid.NUM_ACTIONS))
     phase, cell = np.divmod(np.arange(S), n)
@@ -123,7 +124,7 @@ def n_cycle(length: int, rooms: int, exponent: float, goals: Goals | None = None
         raise BadInput(f"exponent = {exponent}: must be in [0, inf)")
     goal_of_room, n, lasts = grid.goal_cells(goals, length, rooms), length**2, round(2 * length**exponent)
     around = rooms * lasts
-    refuse_large(around * n, grid.NUM_ACTIONS)
+    refuse_dense(around * n, grid.NUM_ACTIONS)
     law, to = grid.outcome_law(slip), grid.targets(length)
     cells = np.arange(n)
     away = np.stack([_away(length, goal) for goal in goal_of_room])
