@@ -86,10 +86,9 @@ def rooms_picture(
         given = np.asarray(values, np.float64)
         if given.shape != room.shape:
             raise BadInput(f"values: shape {given.shape}; must be {room.shape}, one for each state")
-        total, count = np.zeros((rooms, length**2)), np.zeros((rooms, length**2))
-        np.add.at(total, (room, cell), given)
-        np.add.at(count, (room, cell), 1)
-        mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0).reshape(rooms, length, length)
+        place = room * length**2 + cell
+        count, total = (np.bincount(place, weight, rooms * length**2) for weight in (None, given))
+        mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0).reshape(rooms, length, length)
         gap = np.full((length, 1), np.nan)
         panels = [panel for k in range(rooms) for panel in (gap, mean[k])][1:]
         columns = [label for k in range(rooms) for label in ("", f"room {k + 1}", *[""] * (length - 1))][1:]

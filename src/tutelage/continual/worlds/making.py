@@ -24,7 +24,7 @@ def make_world(config: WorldConfig) -> World:
         case "scale_class":
             if goals is not None and len(goals) != 1:
                 raise BadInput(f"goals = {config.goals}: must be one pair x, y")
-            return rooms.scale_class(config.length, goals and goals[0], config.slip)
+            return rooms.scale_class(config.length, goals[0] if goals else None, config.slip)
         case "n_bottleneck":
             return rooms.n_bottleneck(config.length, config.rooms, config.evolution, goals, config.slip)
         case "n_cycle":

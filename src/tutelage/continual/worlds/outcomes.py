@@ -50,10 +50,10 @@ def dense(outcomes: Outcomes, states: tuple[str, ...] = ()) -> TabularMDP:
     """
     S, A, _ = outcomes.successors.shape
     refuse_dense(S, A)
-    P = np.zeros((S, A, S))
-    s, a = np.indices((S, A))
-    np.add.at(P, (s[..., None], a[..., None], outcomes.successors), outcomes.probabilities)
-    return tabular_mdp(P, (outcomes.probabilities * outcomes.rewards).sum(-1), outcomes.p0, states)
+    row = np.arange(S * A)[:, None] * S
+    flat = (row + outcomes.successors.reshape(S * A, -1)).ravel()
+    P = np.bincount(flat, outcomes.probabilities.ravel(), S * A * S)
+    return tabular_mdp(P.reshape(S, A, S), (outcomes.probabilities * outcomes.rewards).sum(-1), outcomes.p0, states)
 
 
 def outcome_step(outcomes: Outcomes) -> Step:
@@ -73,10 +73,11 @@ def outcome_step(outcomes: Outcomes) -> Step:
     return step
 
 
-def start_from(p0: np.ndarray) -> Callable[[Key[Array, ""]], Int[Array, ""]]:
+def start_from(p0: Any) -> Callable[[Key[Array, ""]], Int[Array, ""]]:
     """`key -> state`, a draw from p0."""
-    support = np.flatnonzero(p0).astype(np.int32)
-    cumulative = np.cumsum(p0[support]).astype(np.float32)[:-1]
+    law = np.asarray(p0)
+    support = np.flatnonzero(law).astype(np.int32)
+    cumulative = np.cumsum(law[support]).astype(np.float32)[:-1]
 
     def start(key: Key[Array, ""]) -> Int[Array, ""]:
         uniform = jax.random.uniform(key, (), jnp.float32)
@@ -101,14 +102,14 @@ def chain_outcomes(rows: list[list[tuple[int, float]]], rewards: Any, p0: np.nda
     return Outcomes(successors, probabilities, np.broadcast_to(of_state, successors.shape), p0)
 
 
-def closed_class(P: np.ndarray, p0: np.ndarray) -> Int[np.ndarray, "n"]:
+def closed_class(P: Any, p0: Any) -> Int[np.ndarray, "n"]:
     """The states, ascending, of the one closed communicating class that p0 leads to, all actions being possible.
 
     Raises:
         BadInput: if there are several; the first state of each is named.
     """
-    step = csr_array((P > 0).any(axis=1), dtype=np.float64)
-    reached = p0 > 0
+    step = csr_array((np.asarray(P) > 0).any(axis=1), dtype=np.float64)
+    reached = np.asarray(p0) > 0
     while (grown := reached | (reached @ step > 0)).sum() > reached.sum():
         reached = grown
     closed = [states for states in structure(step).closed if reached[states[0]]]
@@ -136,7 +137,7 @@ def restricted(mdp: TabularMDP, keep: Int[np.ndarray, "n"]) -> TabularMDP:
     """The process within a closed set of states; p0 is what it was there, or uniform where it had nothing there."""
     p0 = _law_within(np.asarray(mdp.p0), keep)
     names = tuple(mdp.states[s] for s in keep) if mdp.states else ()
-    return tabular_mdp(np.asarray(mdp.P)[np.ix_(keep, range(mdp.P.shape[1]), keep)], np.asarray(mdp.R)[keep], p0, names)
+    return tabular_mdp(np.asarray(mdp.P)[keep][:, :, keep], np.asarray(mdp.R)[keep], p0, names)
 
 
 def _law_within(p0: np.ndarray, keep: np.ndarray) -> np.ndarray:

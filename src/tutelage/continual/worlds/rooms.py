@@ -38,7 +38,7 @@ def scale_class(length: int, goal: tuple[int, int] | None = None, slip: float = 
     away = cells[(cells % length != goal_cell % length) & (cells // length != goal_cell // length)].astype(np.int32)
     for outcome in range(5):
         for a in range(grid.NUM_ACTIONS):
-            np.add.at(P, (cells, a, to[outcome]), law[a, outcome])
+            P[cells, a, to[outcome]] += law[a, outcome]
     R = P[:, :, goal_cell].copy()
     P[:, :, away] += R[..., None] / len(away)
     P[:, :, goal_cell] = 0
@@ -89,10 +89,9 @@ def n_bottleneck(
         for a in range(grid.NUM_ACTIONS):
             weight = law[a, outcome]
             R[:, a] += weight * arrived
-            np.add.at(P, (np.flatnonzero(~arrived), a, (phase * n + reached)[~arrived]), weight)
+            P[~arrived, a, (phase * n + reached)[~arrived]] += weight
             for column in following.T:
-                switched = np.flatnonzero(arrived), a, (column * n + reached)[arrived]
-                np.add.at(P, switched, weight / following.shape[1])
+                P[arrived, a, (column * n + reached)[arrived]] += weight / following.shape[1]
 
     def step(key, state, action):
         move_key, room_key = jax.random.split(key)
@@ -134,7 +133,7 @@ def n_cycle(length: int, rooms: int, exponent: float, goals: Goals | None = None
     moved = np.zeros((n, grid.NUM_ACTIONS, n))
     for outcome in range(5):
         for a in range(grid.NUM_ACTIONS):
-            np.add.at(moved, (cells, a, to[outcome]), law[a, outcome])
+            moved[cells, a, to[outcome]] += law[a, outcome]
     for tick in range(around):
         goal = goal_of_room[tick // lasts]
         here, later = slice(tick * n, tick * n + n), (tick + 1) % around * n
