@@ -16,5 +16,5 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 # Named one by one, so that `lab` and the command line are imported as they are.
-_JAX_ROOMS = ("backends", "curricula", "envs", "nn", "rl")
+_JAX_ROOMS = ("backends", "continual", "curricula", "envs", "nn", "rl")
 install_import_hook([f"tutelage.{room}" for room in _JAX_ROOMS], "beartype.beartype")

@@ -1,7 +1,7 @@
 """What a change of one state's row does to a chain: every single-state deviation from one inverse.
 
-With M = (I − P + 1uᵀ)^{-1} for a fixed law u > 0, the stationary law is μ = uᵀM and the gain ρ = μ · r. Replace row s of
-P by p' and its reward by r', and let v = M r, δ = p' − p(s). Then, exactly,
+With M = (I − P + 1uᵀ)^{-1} for a fixed law u > 0, the stationary law is μ = uᵀM and the gain ρ = μ · r. Replace row s
+of P by p' and its reward by r', and let v = M r, δ = p' − p(s). Then, exactly,
 
     μ'(s) = μ(s) / (1 − (δM)_s)                 1 − (δM)_s = M(s,s) + μ(s) − (p'M)_s
     ρ'    = ρ + μ'(s) (r' + p'·v − v(s) − ρ)    the advantage, with v as the bias
@@ -46,16 +46,15 @@ class Deviations(NamedTuple):
     visits: Float[Numbers, "*_"]
 
 
-def chain_inverse(P: Float[Numbers, "S S"], u: Float[Numbers, "S"] | None = None) -> ChainInverse:
+def chain_inverse(P: Float[Numbers, "S S"], u: Float[Numbers, "_"] | None = None) -> ChainInverse:
     """The inverse of a chain of one closed class, in the precision of P; u is uniform when it is not given.
 
     Raises:
         BadInput: if u is not a law with positive entries.
     """
-    xp = _namespace(P)
     if u is None:
-        u = xp.full(P.shape[:1], 1 / P.shape[0], dtype=P.dtype)
-    elif np.shape(u) != P.shape[:1] or not (np.min(u) > 0 and abs(np.sum(u) - 1) < 1e-6):
+        return inverted(P, _namespace(P).full(P.shape[:1], 1 / P.shape[0], dtype=P.dtype))
+    if np.shape(u) != P.shape[:1] or not (np.min(u) > 0 and abs(np.sum(u) - 1) < 1e-6):
         raise BadInput(f"u: shape {np.shape(u)}, sum {np.sum(u):.6g}; must be {P.shape[:1]} positive entries of sum 1")
     return inverted(P, u)
 
@@ -117,7 +116,7 @@ def updated(inverse: ChainInverse, change: Float[Numbers, "S"], s: Any) -> Chain
 def drift(inverse: ChainInverse, P: Float[Numbers, "S S"]) -> Any:
     """How far the inverse is from one of P, in O(S²): the largest of |μP − μ|, |M1 − 1| and a probe of |A M x − x|.
 
-    The probe is a fixed vector x of entries in [−1, 1], A = I − P + 1uᵀ; a fresh inverse is within a few roundings of 0.
+    The probe is a fixed vector x of entries in [−1, 1], A = I − P + 1uᵀ; a fresh inverse is at a few roundings.
     """
     xp = _namespace(P)
     M, u = inverse

@@ -2,8 +2,8 @@
 
 They map and compile like any JAX function and take a chain of one closed class. Nothing is checked in compiled code:
 with several classes the system is singular and the results are not finite. Where P leaves the set of stochastic
-matrices the gradient is that of the formula below; only its projection on directions that keep the rows' sums (a softmax
-policy's, say) is the chain's own.
+matrices the gradient is that of the formula below; only its projection on directions that keep the rows' sums (a
+softmax policy's, say) is the chain's own.
 
     μ = u (I − P + 1uᵀ)^{-1},  u uniform;   (I − P + 1μ) h = r − ρ
 """

@@ -2,10 +2,10 @@
 
     V(s) = max_a R(s,a) + γ Σ P(s,a,s') V(s'),   γ in [0, 1)
 
-A discounted optimum need not earn the most per step: it does only from some γ on, and in a process whose rewards lie far
-apart that γ is close to 1. Of two loops from one state, one of length 1 with reward a, one of length n with reward b·n at
-its end, the long one is preferred if and only if (1 − γ) γ^{n−1} b n / (1 − γⁿ) > a; the threshold's n(1 − γ*) tends to
-the root c of c/(e^c − 1) = a/b.
+A discounted optimum need not earn the most per step: it does only from some γ on, and in a process whose rewards lie
+far apart that γ is close to 1. Of two loops from one state, one of length 1 with reward a, one of length n with reward
+b·n at its end, the long one is preferred if and only if (1 − γ) γ^{n−1} b n / (1 − γⁿ) > a; the threshold's n(1 − γ*)
+tends to the root c of c/(e^c − 1) = a/b.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DiscountedSolution(NamedTuple):
     """A policy of the largest discounted return.
 
     Attributes:
-        policy: an action for each state, int [S]; the lowest among actions within rounding (1e-12 · max|V|) of the best.
+        policy: an action for each state, int [S]; the lowest of those within rounding (1e-12 · max|V|) of the best.
         values: V, f64 [S], in units of reward.
     """
 

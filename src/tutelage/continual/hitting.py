@@ -42,7 +42,7 @@ def hitting_times(chain: Chain, region: Any) -> Float[np.ndarray, "S"]:
     Raises:
         BadInput: rows that are no laws, a region without states.
     """
-    P = np.asarray(checked(chain).P)
+    P, _ = checked(chain)
     inside = as_region(region, len(P))
     stopped = P.copy()
     stopped[inside] = np.eye(len(P))[inside]
@@ -50,7 +50,7 @@ def hitting_times(chain: Chain, region: Any) -> Float[np.ndarray, "S"]:
     lost = np.zeros(len(P), bool)
     for states in found.closed:
         lost[states] = not inside[states[0]]
-    times = np.where(_can_reach(P, lost), math.inf, 0.0)
+    times = np.where(_can_reach(stopped, lost), math.inf, 0.0)
     some = np.flatnonzero(~inside & np.isfinite(times))
     if some.size:
         times[some] = np.linalg.solve(np.eye(some.size) - P[np.ix_(some, some)], np.ones(some.size))
@@ -65,7 +65,7 @@ def residence_time(chain: Chain, region: Any) -> float:
     Raises:
         BadInput: rows that are no laws, several closed classes, a region without states.
     """
-    P, mu = np.asarray(checked(chain).P), stationary(chain)
+    (P, _), mu = checked(chain), stationary(chain)
     inside = as_region(region, len(P))
     here, leaving = float(mu[inside].sum()), float(mu[inside] @ P[np.ix_(inside, ~inside)].sum(axis=1))
     if leaving > 0:
@@ -82,7 +82,7 @@ def diameter(mdp: TabularMDP) -> float:
     P = np.asarray(mdp.P, np.float64)
     check_rows("P", P)
     classes = structure(P.max(axis=1)).closed
-    return max(_diameter(P[np.ix_(states, range(P.shape[1]), states)]) for states in classes)
+    return max(_diameter(P[states][:, :, states]) for states in classes)
 
 
 def _diameter(P: np.ndarray) -> float:

@@ -28,7 +28,7 @@ ROUNDING = 1e-12
 """A distance that exceeds ε by no more than this counts as ε: it would by rounding alone."""
 
 STARTS = ("closed", "all")
-_LONGEST = 50  # Squarings; the relative error of a power doubles with each, and float64 has 52 bits.
+_LONGEST = 40  # Squarings; the relative error of a power doubles with each, and float64 has 52 bits.
 
 
 class MixingTime(NamedTuple):
@@ -68,7 +68,7 @@ def mixing_time(
 
     Raises:
         BadInput: ε outside (0, 1), rows that are no laws, several closed classes; a chain that has not mixed after
-            2^50 steps, beyond which float64 says nothing.
+            2^40 steps, beyond which float64 says nothing.
     """
     check_eps(eps)
     P, mu, period = _restricted(chain, starts, names)
@@ -111,7 +111,7 @@ def relaxation_time(chain: Chain, *, names: Sequence[str] = ()) -> float:
     A class of period p has exactly p eigenvalues of modulus 1; a class with no others has relaxation time 1. For an
     aperiodic chain (t_rel − 1) · ln(1/2ε) ≤ t_mix(ε). Raises as `mixing_time`.
     """
-    P = np.asarray(checked(chain).P)
+    P, _ = checked(chain)
     found = unichain(P, names)
     states, period = found.closed[0], found.periods[0]
     modulus = np.sort(np.abs(np.linalg.eigvals(P[np.ix_(states, states)])))[::-1]
@@ -188,7 +188,7 @@ def _restricted(chain: Chain, starts: str, names: Sequence[str]) -> tuple[np.nda
     """Transition probabilities among the states that count, their stationary law, and the period."""
     if starts not in STARTS:
         raise BadInput(f"starts = {starts!r}: must be one of {STARTS}{nearest(starts, STARTS)}")
-    P = np.asarray(checked(chain).P)
+    P, _ = checked(chain)
     found = unichain(P, names)
     mu = stationary(chain)
     if starts == "closed":

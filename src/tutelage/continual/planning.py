@@ -107,7 +107,7 @@ def relative_value_iteration(
     if not 0 < laziness < 1:
         raise BadInput(f"laziness = {laziness}: must be in (0, 1)")
     ahead, R = _backup(mdp), np.asarray(mdp.R, np.float64)
-    values = np.zeros(len(R))
+    values, low, high = np.zeros(len(R)), -np.inf, np.inf
     for sweep in range(1, max_sweeps + 1):
         options = R + ahead(values)
         change = options.max(axis=1) - values

@@ -102,7 +102,7 @@ def alternating_return_mixing_time(task_steps: int, eps: float) -> int:
 def _restricted(chain: Chain, starts: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, float]:
     if starts not in STARTS:
         raise BadInput(f"starts = {starts!r}: must be one of {STARTS}{nearest(starts, STARTS)}")
-    P = np.asarray(checked(chain).P)
+    P, _ = checked(chain)
     gain, bias = gain_bias(chain, names=names)
     if starts == "closed":
         states = unichain(P).closed[0]

@@ -158,15 +158,14 @@ def checked_sparse(chain: SparseChain) -> SparseChain:
         BadInput: on shapes that do not fit, or rows that are no laws.
     """
     P, r = csr_array(chain.P, dtype=np.float64), np.asarray(chain.r, np.float64)
-    if P.shape[0] != P.shape[1] or P.shape[0] == 0:
-        raise BadInput(f"P: shape {P.shape}; must be [states, states]")
-    if r.shape != P.shape[:1]:
-        raise BadInput(f"r: shape {r.shape}; must be {P.shape[:1]}, one reward for each state")
+    shape = tuple(P.shape or ())
+    if r.ndim != 1 or r.size == 0 or shape != (r.size, r.size):
+        raise BadInput(f"P, r: shapes {shape}, {r.shape}; must be [states, states] and [states]")
     problems = (
         ("P: entries that are not finite, in rows", ~np.isfinite(P.data)),
         ("P: negative entries, in rows", P.data < 0),
     )
-    rows = np.repeat(np.arange(P.shape[0]), np.diff(P.indptr))
+    rows = np.repeat(np.arange(r.size), np.diff(P.indptr))
     for what, wrong in problems:
         if wrong.any():
             raise BadInput(f"{what} {np.unique(rows[wrong])[:5].tolist()}; must be probabilities")

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigs
+from scipy.sparse.linalg import ArpackError, eigs
 
 from tutelage.continual.mixing_time import ROUNDING, MixingTime, check_eps, definition
 from tutelage.continual.sparse import SparseChain, checked_sparse
 from tutelage.continual.structure import unichain
 from tutelage.lab.errors import BadInput
 
+_BLOCK = 64  # Start states at once.
+_FEW = 400  # States for which the dense eigenvalues take no time.
 _PATIENCE = 50  # Sweeps between two looks at the residual.
 
 
@@ -47,7 +49,7 @@ class DistanceBound(NamedTuple):
     """A lower bound of the distance to the stationary law.
 
     Attributes:
-        distance: max over the starts of ½‖P^t(s,·) − μ‖₁ for t = 0, 1, …; never increases.
+        distance: max over the starts of ½‖P^t(s,·) − μ‖₁ for t = 0, 1, …; never increases, f64 [T].
         starts: the states it is over.
         exact: whether these are all states of the closed class, and the bound is d(t) itself.
     """
@@ -85,8 +87,8 @@ def sparse_stationary(chain: SparseChain, *, tolerance: float = 1e-12, max_sweep
     law, sweeps = np.full(states.size, 1 / states.size), 0
     while residual(law) > tolerance and sweeps < max_sweeps:
         law, sweeps = swept(law, _PATIENCE), sweeps + _PATIENCE
-    if residual(law) > tolerance and states.size > 2:
-        vector = _leading(back, 1, "LR", law)[1][:, 0].real
+    if residual(law) > tolerance:
+        vector = np.real(_leading(back, 1, "LR", start=law)[1][:, 0])
         vector = np.maximum(vector / vector.sum(), 0)
         law, sweeps = swept(vector / vector.sum(), _PATIENCE), sweeps + _PATIENCE
     if not residual(law) <= tolerance:
@@ -105,7 +107,7 @@ def sparse_relaxation_time(chain: SparseChain) -> float:
     found = unichain(P)
     states, period = found.closed[0], found.periods[0]
     inner = csr_array(P[states][:, states])
-    values, _ = _leading(inner, period + 1, "LM", None)
+    values, _ = _leading(inner, period + 1, "LM")
     modulus = np.sort(np.abs(values))[::-1]
     second = float(modulus[period]) if modulus.size > period else 0.0
     return 1 / (1 - second) if second < 1 else math.inf
@@ -124,52 +126,62 @@ def sparse_distance(
 
     Args:
         law: the stationary law where it is known already.
-        starts: the start states; when not given, `num_starts` of the closed class, by `slowest_starts`.
-        until: stop early once the bound is no larger than this.
+        starts: the start states; when not given, `num_starts` of the closed class, by `slowest_starts`. They are
+            taken a block at a time, so all states may be given: then the bound is d(t), at S times the work.
+        until: stop early once the bound is no larger than this; the last value may then be too small.
 
     Raises:
         BadInput: as `sparse_stationary`; starts that are not in the closed class.
     """
     if steps < 0:
         raise BadInput(f"steps = {steps}: must be in [0, inf)")
-    P = checked_sparse(chain).P
+    P, r = checked_sparse(chain)
     mu = (law or sparse_stationary(chain)).mu
     closed = unichain(P).closed[0]
     block = slowest_starts(chain, num_starts) if starts is None else np.unique(np.asarray(starts))
     outside = block[~np.isin(block, closed)]
     if block.size == 0 or outside.size:
         raise BadInput(f"starts: {outside[:5].tolist() or 'none'}; must be states of the closed class")
-    laws = np.zeros((P.shape[0], block.size))
-    laws[block, np.arange(block.size)] = 1
     back, distance = csr_array(P.T), []
-    for t in range(steps + 1):
-        if t:
-            laws = back @ laws
-            laws /= laws.sum(axis=0)
-        distance.append(float(np.abs(laws - mu[:, None]).sum(axis=0).max() / 2))
-        if distance[-1] <= until:
-            break
+    for first in range(0, block.size, _BLOCK):
+        some = block[first : first + _BLOCK]
+        laws = np.zeros((r.size, some.size))
+        laws[some, np.arange(some.size)] = 1
+        for t in range(steps + 1):
+            if t:
+                laws = back @ laws
+                laws /= laws.sum(axis=0)
+            farthest = float(np.abs(laws - mu[:, None]).sum(axis=0).max() / 2)
+            if t == len(distance):
+                distance.append(farthest)
+            distance[t] = max(distance[t], farthest)
+            if farthest <= until:
+                break
     return DistanceBound(np.array(distance), block, block.size == closed.size)
 
 
 def slowest_starts(chain: SparseChain, num_starts: int = 32, *, seed: int = 0) -> Int[np.ndarray, "B"]:
     """States of the closed class from which forgetting promises to be slow, at most `num_starts`.
 
-    Half are the extremes of the real and the imaginary part of the slowest mode (the right eigenvector of λ₂), the
-    others are drawn evenly.
+    Half are the extremes of the real and the imaginary part of the slowest mode (a rough right eigenvector of λ₂), the
+    others are drawn evenly; so are all where that mode does not show.
     """
     P = checked_sparse(chain).P
     found = unichain(P)
     states, period = found.closed[0], found.periods[0]
     if states.size <= num_starts:
         return states
-    values, vectors = _leading(csr_array(P[states][:, states]), period + 1, "LM", None)
-    mode = vectors[:, np.argsort(-np.abs(values))[min(period, vectors.shape[1] - 1)]]
     chosen: list[int] = []
-    each = max(1, num_starts // 8)
-    for part in (mode.real, mode.imag):
-        order = np.argsort(part)
-        chosen += [*order[:each], *order[-each:]]
+    try:
+        values, vectors = _leading(csr_array(P[states][:, states]), period + 1, "LM", tolerance=0.01, restarts=5)
+    except BadInput:
+        pass
+    else:
+        mode = vectors[:, np.argsort(-np.abs(values))[period]]
+        each = max(1, num_starts // 8)
+        for part in (np.real(mode), np.imag(mode)):
+            order = np.argsort(part)
+            chosen += [*order[:each], *order[-each:]]
     rest = np.random.default_rng(seed).permutation(states.size)
     ordered = dict.fromkeys(int(k) for k in (*chosen, *rest))  # Each once, in this order.
     return np.sort(states[list(ordered)[:num_starts]])
@@ -201,20 +213,26 @@ def sparse_mixing_time(
     return MixingTime(len(bound.distance) - 1, eps, period, math.nan, meaning)
 
 
-def _leading(matrix: csr_array, count: int, which: str, start: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The first eigenvalues and right eigenvectors; by the dense method for the few states where Arnoldi's has none."""
-    num_states = matrix.shape[0]
-    if count >= num_states - 1 or num_states <= 64:
+def _leading(
+    matrix: csr_array,
+    count: int,
+    which: str,
+    *,
+    start: np.ndarray | None = None,
+    tolerance: Any = 0,
+    restarts: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first eigenvalues and right eigenvectors; by the dense method for a few states."""
+    num_states = matrix.indptr.size - 1
+    if count >= num_states - 1 or num_states <= _FEW:
         values, vectors = np.linalg.eig(matrix.toarray())
-        order = np.argsort(-values.real if which == "LR" else -np.abs(values))[:count]
+        order = np.argsort(-np.real(values) if which == "LR" else -np.abs(values))[:count]
         return values[order], vectors[:, order]
     if start is None:
-        start = np.random.default_rng(0).random(num_states)  # ARPACK would draw one from a clock.
-    operator = LinearOperator(matrix.shape, matvec=lambda x: matrix @ x, dtype=np.float64)
+        start = np.random.default_rng(0).random(num_states)  # ARPACK would draw one by a clock.
+    basis = min(num_states - 1, max(2 * count + 1, 40))
     try:
-        values, vectors = eigs(
-            operator, k=count, which=which, v0=start, ncv=min(num_states - 1, max(2 * count + 1, 40))
-        )
+        found: Any = eigs(matrix, k=count, which=which, v0=start, ncv=basis, tol=tolerance, maxiter=restarts)
     except ArpackError as error:
-        raise BadInput(f"P: Arnoldi's method did not converge on {num_states} states ({error})") from error
-    return values, vectors
+        raise BadInput(f"P: Arnoldi's method does not converge on these {num_states} states ({error})") from error
+    return found

@@ -53,9 +53,9 @@ def stationary(
     """
     _check_choice(multichain)
     if multichain == "per_class":
-        P = checked(chain).P
+        P, _ = checked(chain)
         return np.asarray(_laws(P, structure(P, names)))
-    P = checked(chain, batched=True).P
+    P, _ = checked(chain, batched=True)
     mu = _law(P)
     for index in np.ndindex(P.shape[:-2]):
         mu[index][unichain(P[index], names).transient] = 0
@@ -64,7 +64,7 @@ def stationary(
 
 def absorption(chain: Chain) -> Float[np.ndarray, "S K"]:
     """The probability that a chain from each state ends in each closed class, in the order of `structure(P).closed`."""
-    P = checked(chain).P
+    P, _ = checked(chain)
     return _absorption(P, structure(P))
 
 
@@ -76,7 +76,7 @@ def fundamental(
     Raises:
         BadInput: as `stationary`; with "per_class" one chain of several closed classes is allowed.
     """
-    P = checked(chain, batched=True).P
+    P, _ = checked(chain, batched=True)
     return np.linalg.inv(_system(P, _limit(chain, multichain, names)))
 
 
@@ -88,14 +88,14 @@ def gain_bias(chain: Chain, *, multichain: str = "refuse", names: Sequence[str] 
     """
     P, r = checked(chain, batched=True)
     limit = _limit(chain, multichain, names)
-    gain = np.asarray((limit @ np.asarray(r)[..., None])[..., 0])
-    bias = np.linalg.solve(_system(np.asarray(P), limit), (r - gain)[..., None])[..., 0]
+    gain = np.asarray((limit @ r[..., None])[..., 0])
+    bias = np.linalg.solve(_system(P, limit), (r - gain)[..., None])[..., 0]
     return GainBias(gain if multichain == "per_class" else np.asarray(gain[..., 0]), bias)
 
 
 def gain(chain: Chain, *, multichain: str = "refuse", names: Sequence[str] = ()) -> Float[np.ndarray, "*batch"]:
     """The long-run reward per step ρ, f64 [...]; with "per_class" that of each start of one chain, f64 [S]."""
-    r = np.asarray(checked(chain, batched=True).r)
+    _, r = checked(chain, batched=True)
     if multichain == "per_class":
         return _limit(chain, multichain, names) @ r
     return np.asarray((stationary(chain, multichain=multichain, names=names) * r).sum(axis=-1))
@@ -110,7 +110,10 @@ def _law(P: np.ndarray) -> np.ndarray:
     """μ (I − P + 1uᵀ) = u with the uniform law u, for one closed class; rounding below 0 is cut off."""
     num_states = P.shape[-1]
     u = np.full((*P.shape[:-1], 1), 1 / num_states)
-    mu = np.linalg.solve(np.swapaxes(np.eye(num_states) - P + 1 / num_states, -1, -2), u)[..., 0]
+    try:
+        mu = np.linalg.solve(np.swapaxes(np.eye(num_states) - P + 1 / num_states, -1, -2), u)[..., 0]
+    except np.linalg.LinAlgError as error:
+        raise BadInput("P: states of a closed class hang together only by probabilities below rounding") from error
     mu = np.maximum(mu, 0)
     return mu / mu.sum(axis=-1, keepdims=True)
 
@@ -136,7 +139,7 @@ def _limit(chain: Chain, multichain: str, names: Sequence[str]) -> np.ndarray:
     """P*, f64 [..., S, S]; a read-only view of repeated rows where there is one closed class."""
     _check_choice(multichain)
     if multichain == "per_class":
-        P = np.asarray(checked(chain).P)
+        P, _ = checked(chain)
         found = structure(P, names)
         return _absorption(P, found) @ _laws(P, found)
     mu = stationary(chain, multichain=multichain, names=names)

@@ -53,6 +53,8 @@ class Structure(NamedTuple):
 
 def structure(P: Any, names: Sequence[str] = ()) -> Structure:
     """The closed classes of transition probabilities [S, S], a dense or a sparse matrix."""
+    if not issparse(P) and np.all(P):
+        return Structure((np.arange(len(P)),), (1,), np.arange(0), tuple(names))
     graph = _graph(P)
     num_groups, group = connected_components(graph, directed=True, connection="strong")
     source, target = graph.nonzero()
@@ -79,8 +81,8 @@ def unichain(P: Any, names: Sequence[str] = ()) -> Structure:
     return found
 
 
-def checked(chain: Chain, *, batched: bool = False) -> Chain:
-    """The chain as float64 NumPy arrays.
+def checked(chain: Chain, *, batched: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """P [..., S, S] and r [..., S] of a chain as float64 NumPy arrays.
 
     Raises:
         BadInput: on shapes that do not fit, leading axes where one chain is needed, or rows that are no laws.
@@ -95,7 +97,7 @@ def checked(chain: Chain, *, batched: bool = False) -> Chain:
     if not np.isfinite(r).all():
         raise BadInput(f"r: {int((~np.isfinite(r)).sum())} entries are not finite")
     check_rows("P", P)
-    return Chain(P, r)
+    return P, r
 
 
 def as_region(region: Any, num_states: int) -> np.ndarray:
@@ -150,6 +152,8 @@ def _graph(P: Any) -> csr_array:
 
 def _period(graph: csr_array) -> int:
     """Of a strongly connected graph: every edge u → v closes a loop of length depth(u) + 1 − depth(v), modulo it."""
+    if graph.diagonal().any():
+        return 1
     depth = dijkstra(graph, unweighted=True, indices=0).astype(np.int64)
     source, target = graph.nonzero()
     return int(np.gcd.reduce(np.abs(depth[source] + 1 - depth[target])))
