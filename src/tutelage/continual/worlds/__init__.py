@@ -1,0 +1,1 @@
+"""Families of decision processes, each a table and a stepper at once."""
