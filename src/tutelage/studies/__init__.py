@@ -14,6 +14,7 @@ from tutelage.lab.study import Config, Study
 
 STUDIES: dict[str, str] = {
     "minimax": "tutelage.studies.minimax",
+    "mixing": "tutelage.studies.mixing",
     "mogfn": "tutelage.studies.mogfn",
     "reason_rl": "tutelage.studies.reason_rl",
 }

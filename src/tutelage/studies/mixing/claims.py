@@ -1,0 +1,87 @@
+"""What the paper says and what its specification asks, judged from our own runs."""
+
+from __future__ import annotations
+
+from tutelage.lab.study import Claim, Published
+from tutelage.measures.claims import at_least, at_most, times
+
+PAPER = "Riemer et al. 2022, arXiv 2112.07066"
+SPECIFICATION = "specification of the quick preset"
+BOOTSTRAPPERS = {
+    "q_learning": "Q-learning",
+    "replay": "Q-learning with replay",
+    "dyna": "Dyna-Q",
+    "n_step": "model-based n-step learning",
+}
+
+
+def _between(name: str, figure: str, arm: str, low: float, high: float, sentence: str) -> tuple[Claim, Claim]:
+    """Two claims: a figure is not below `low`, and not above `high`. Exact figures have no spread over seeds."""
+    return (
+        Claim(
+            f"{name}_at_least", f"{sentence}: at least {low:g}.", SPECIFICATION, at_least(figure, arm, low, min_seeds=1)
+        ),
+        Claim(
+            f"{name}_at_most", f"{sentence}: at most {high:g}.", SPECIFICATION, at_most(figure, arm, high, min_seeds=1)
+        ),
+    )
+
+
+CLAIMS = (
+    Claim(
+        "rho_learns",
+        "On-policy ρ-learning's reward rate over the last quarter of 20 000 steps is at least 0.235 (ρ* = 0.273; the "
+        "ε-greedy optimum has 0.249).",
+        SPECIFICATION,
+        at_least("last_rate", "on_policy_rho", 0.235),
+    ),
+    *(
+        Claim(
+            f"half_the_regret_{arm}",
+            f"On-policy ρ-learning has at most half the gain regret of {name}.",
+            PAPER,
+            times("gain_regret", arm, "on_policy_rho", 2.0),
+        )
+        for arm, name in BOOTSTRAPPERS.items()
+    ),
+    *_between(
+        "bottlenecks_polynomial",
+        "t_mix_exponent",
+        "bottlenecks",
+        1.7,
+        2.1,
+        "With K rooms in sequence the mixing time of the optimal policy grows as a power of K",
+    ),
+    *_between(
+        "rooms_polynomial",
+        "t_mix_exponent",
+        "rooms",
+        2.0,
+        2.4,
+        "With rooms of L×L it grows as a power of L",
+    ),
+    Claim(
+        "random_order_mixes",
+        "In random order more rooms do not slow mixing down: the exponent is at most 0.2.",
+        SPECIFICATION,
+        at_most("t_mix_exponent", "bottlenecks_random", 0.2, min_seeds=1),
+    ),
+    Claim(
+        "myopia",
+        "Discounting is myopic: the discount at which the better of two loops is first preferred is where the planner "
+        "changes its mind, for every length.",
+        PAPER,
+        at_least("flips", "myopia", 1.0, min_seeds=1),
+    ),
+    *_between(
+        "horizon_grows",
+        "scaled_gap",
+        "myopia",
+        1.25,
+        1.27,
+        "The horizon that is needed grows in proportion to the loop: n (1 − γ*) tends to 1.2564",
+    ),
+)
+
+PUBLISHED: tuple[Published, ...] = ()
+"""None: the paper's tables were not at hand when this was written, and figures from memory are not printed."""
