@@ -58,6 +58,11 @@ COMMANDS: dict[str, Command] = {
         "a run's agent on tasks of your own, given as text",
         "tutelage.cli.playing:play",
     ),
+    "mixing": Command(
+        "RUN|FILE [--figure F] [--window N] [--eps E] [--skip N]",
+        "whether a record of rewards is long enough to tell its average",
+        "tutelage.cli.mixing:mixing",
+    ),
     "lm": Command(
         "serve MODEL | sample MODEL [PROMPT]",
         "language models: serve one to other programs, or see what it says",

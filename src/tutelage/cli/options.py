@@ -14,7 +14,7 @@ from tutelage.lab.settings import setting
 
 O = TypeVar("O")  # noqa: E741
 
-SWITCHES = frozenset({"quiet", "json", "chat", "deep"})
+SWITCHES = frozenset({"quiet", "json", "chat", "deep", "absolute"})
 """Options that take no value."""
 
 
@@ -87,6 +87,19 @@ class PlayOptions:
     episodes: int = setting(20, "Episodes on each task.", interval="[1, inf)", unit="episodes")
     seed: int = setting(0, "Seed of the episodes.", interval="[0, 4294967295]")
     out: str = setting("", "Folder for the animated walks (SVG); empty: print the table only.")
+
+
+@dataclass(frozen=True)
+class MixingOptions:
+    """Options of `mixing`."""
+
+    figure: str = setting("", "The figure whose series are the rollouts; empty: the reward, or the only one there is.")
+    window: int = setting(0, "Steps over which you average; 0: the whole record.", interval="[0, inf)", unit="steps")
+    skip: int = setting(0, "Steps at the beginning to leave out, say of learning.", interval="[0, inf)", unit="steps")
+    eps: float = setting(0.1, "Allowed deviation of an average, as a share of the long-run one.", interval="(0, inf)")
+    absolute: bool = setting(False, "The deviation is in units of reward.")
+    quantile: float = setting(1.0, "Share of the rollouts that must have settled.", interval="(0, 1]")
+    json: bool = setting(False, "Print JSON, for programs.")
 
 
 class Parsed(NamedTuple, Generic[O]):
