@@ -239,11 +239,7 @@ def active_learning(
             state.key,
             state.round + jnp.int32(1),
         )
-<<<<<<< HEAD
         metrics = {**memory.metrics, "evaluations": Sum(float(len(rewards)))}
-=======
-        metrics = {**memory.metrics, "evaluations": Last(float(evaluated.size))}
->>>>>>> gfn-al
         return after, {**metrics, "relative_hypervolume": Last(relative_hypervolume(after))}
 
     def sample(state: ActiveLearningState, key: Key[Array, ""], condition: Condition) -> Objects:
