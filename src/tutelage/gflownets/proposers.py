@@ -101,8 +101,8 @@ def mogfn(
     """`(sampler, fitted, situation, key) -> (sampler, candidates, metrics)`.
 
     ℓ(x) = max(β (log a(x) − c), floor), where c is the largest log a among random mutants of the pool: an acquisition
-    has no natural scale, and far from 1 it would sink below the floor everywhere. What is evaluated has the floor. With preferences, a(x | w) is the
-    expected improvement of w·f over the best w·y so far.
+    has no natural scale, and far from 1 it would sink below the floor everywhere. What is evaluated has the floor. With
+    preferences, a(x | w) is the expected improvement of w·f over the best w·y so far.
     """
     conditional, floor = config.gflownet.preference.use, config.gflownet.reward.floor
     per_start = config.eval_samples
