@@ -208,12 +208,12 @@ def trainer(
         objects, rewards = replay_buffer.draw(buffer, k_draw, num_replayed)
         # While there is nothing to replay, fresh objects are.
         row = jnp.arange(num_replayed) % num_fresh
-        objects = jax.tree.map(lambda old, new: jnp.where(buffer.count > 0, old, new[row]), objects, fresh)
+        objects = jax.tree.map(lambda old, new: jnp.where(buffer.size > 0, old, new[row]), objects, fresh)
         asked = conditions(k_condition, num_replayed)
         if explore.hindsight_share > 0:
             chosen = jax.random.uniform(k_hindsight, (num_replayed,)) < explore.hindsight_share
             own = replay_buffer.hindsight_preference(rewards)
-            asked = asked._replace(preference=jnp.where((chosen & (buffer.count > 0))[:, None], own, asked.preference))
+            asked = asked._replace(preference=jnp.where((chosen & (buffer.size > 0))[:, None], own, asked.preference))
         return backward_rollout(environment, k_back, objects, asked)
 
     def train(
