@@ -145,6 +145,8 @@ def trainer(
     num_replayed = _num_replayed(config, copies, starts)
     num_fresh = config.batch_size - num_replayed
     optimizer = policy_optimizer(config.optimizer, num_updates)
+    # Only trajectories that the policy drew as it is now tell what it says of them.
+    reuses = explore.sampling_tau == 0 and not num_replayed
 
     def init(key: Key[Array, ""]) -> GFlowNetState:
         k_policy, k_training = jax.random.split(key)
@@ -196,6 +198,7 @@ def trainer(
             encoded(asked, config),
             epsilon=explore.epsilon,
             start=begin(k_start, num_fresh, state.context, copies),
+            keep_outputs=reuses and state.policy.memoryless,
         )
         if num_replayed:
             assert state.replay is not None
@@ -234,7 +237,8 @@ def trainer(
             (value, log_z), grads = gradient(trajectories)
         else:
             (value, log_z), grads = by_length(trajectories, gradient)
-        grad_norm = optax.tree.norm(grads)
+        # A product with itself: the compiler leaves a sum of squares unvectorised on a CPU.
+        grad_norm = jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(grads)))
         if config.optimizer.max_grad_norm > 0:
             scale = jnp.minimum(1.0, config.optimizer.max_grad_norm / jnp.maximum(grad_norm, 1e-12))
             grads = jax.tree.map(lambda leaf: leaf * scale, grads)
