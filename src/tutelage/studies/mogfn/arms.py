@@ -245,7 +245,10 @@ PRESETS = {
     "quick": Preset(
         "Grid of 8×8, sequences of 18 letters from four: minutes on two CPU cores.",
         _quick,
-        arms=("mogfn", "grid", "moreinforce", "a2c", "soft_q", "envelope_q", "mars", "genetic", "random"),
+        arms=(
+            *("mogfn", "grid", "moreinforce", "a2c", "soft_q", "envelope_q", "mars", "genetic", "random"),
+            *("al", "al_lambo", "al_mutation"),
+        ),
         seeds=3,
     ),
     "standard": Preset(
