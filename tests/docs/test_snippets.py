@@ -32,6 +32,7 @@ PAGES = ("guides/library.md", "guides/add-a-study.md", "studies/minimax.md")
 STUDY_PAGE = "studies/minimax.md"
 MODELS_PAGE = "guides/language-models.md"
 FEEDBACK_PAGE = "studies/reason_rl.md"
+OBJECTIVES_PAGE = "studies/mogfn.md"
 minimax = studies.load("minimax")
 
 
@@ -109,6 +110,36 @@ def test_the_blocks_about_learning_from_feedback_run_one_after_another(tmp_path,
         for line, code in blocks(FEEDBACK_PAGE):
             exec(compile("\n" * (line - 1) + code, f"docs/{FEEDBACK_PAGE}", "exec"), reader.__dict__)
     assert Path("models/after/config.json").is_file()
+
+
+TINY_GRID = {
+    "hypergrid.side": 4,
+    "gflownet.batch_size": 4,
+    "gflownet.network.width": 8,
+    "gflownet.network.layers": 1,
+    "gflownet.network.z_layers": 0,
+    "evaluation.bins": 2,
+    "evaluation.final_bins": 2,
+    "evaluation.num_samples": 10,
+    "evaluation.exact_bins": 2,
+    "evaluation.held_out": 8,
+    "schedule.num_updates": 1,
+    "schedule.log_every": 1,
+    "schedule.evaluate_every": 0,
+}
+
+
+def test_the_blocks_about_several_objectives_run_one_after_another_and_explain_every_figure(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mogfn = studies.load("mogfn")
+    config = override(mogfn.arms["grid"].configure(mogfn.config()), TINY_GRID)
+    [result] = driver.run(mogfn, "grid", "quick", config, [0], "runs/grid", quiet=True)
+    reader = types.ModuleType("reader")
+    for line, code in blocks(OBJECTIVES_PAGE):
+        exec(compile("\n" * (line - 1) + code, f"docs/{OBJECTIVES_PAGE}", "exec"), reader.__dict__)
+    assert Path("scores.jsonl").is_file() and Path("recipes.safetensors").is_file()
+    told = re.findall(r"`([^`]*)`", page(OBJECTIVES_PAGE))
+    assert {re.sub("@.*", "@β", name) for name in result.figures} <= set(told)
 
 
 # Tables made from the code.
@@ -232,9 +263,27 @@ REFUSALS = (
 )
 
 
-def refusals_table() -> str:
+MOGFN_REFUSALS = (
+    "mogfn --preset quik",
+    "mogfn --gflownet.beta.value 0",
+    "mogfn --gflownet.preference.alpha 0",
+    "mogfn --gflownet.reward.scalarisation weighted",
+    "mogfn --gflownet.network.heads 7",
+    "mogfn --ngrams.min-len 40",
+    "mogfn --ngrams.motifs AB,VC",
+    "mogfn --ngrams.motifs AV,AV",
+    "mogfn --evaluation.top-k 200",
+    "mogfn/grid --gflownet.beta.low 16",
+    "mogfn/grid --gflownet.network.kind transformer",
+    "mogfn/grid --hypergrid.dimensions 1",
+    "mogfn/grid --hypergrid.objectives branin,curin",
+    "mogfn/al --problem hypergrid",
+)
+
+
+def refusals_table(refused: tuple[str, ...]) -> str:
     rows = []
-    for words in REFUSALS:
+    for words in refused:
         with pytest.raises(BadInput) as caught:
             check_command(["run", *words.split()])
         message = str(caught.value)
@@ -243,15 +292,23 @@ def refusals_table() -> str:
     return markdown(["command", "what it says"], rows)
 
 
-TABLES = {"arms": arms_table, "common": common_table, "suite": suite_table, "refusals": refusals_table}
+TABLES = {
+    "arms": (STUDY_PAGE, arms_table),
+    "common": (STUDY_PAGE, common_table),
+    "suite": (STUDY_PAGE, suite_table),
+    "refusals": (STUDY_PAGE, lambda: refusals_table(REFUSALS)),
+    "refusals of mogfn": (OBJECTIVES_PAGE, lambda: refusals_table(MOGFN_REFUSALS)),
+}
+"""Name: the page it is on, and what makes it."""
 MARKED = r"(<!-- made from the code: {} -->\n)(.*?)(<!-- end -->)"
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_what_the_code_says(name):
-    found = re.search(MARKED.format(name), page(STUDY_PAGE), re.DOTALL)
-    assert found, f"docs/{STUDY_PAGE} has no place for the table {name!r}"
-    assert found.group(2) == f"\n{TABLES[name]()}\n\n", "write it anew: see the head of this file"
+    where, table = TABLES[name]
+    found = re.search(MARKED.format(name), page(where), re.DOTALL)
+    assert found, f"docs/{where} has no place for the table {name!r}"
+    assert found.group(2) == f"\n{table()}\n\n", "write it anew: see the head of this file"
 
 
 # Command lines.
@@ -311,7 +368,7 @@ def check_lm_command(argv: list[str]) -> None:
 
 def commands(text: str) -> Iterator[str]:
     """Command lines in code spans and in blocks of code, without the remark that two spaces set apart."""
-    text = re.sub(MARKED.format("refusals"), "", text, flags=re.DOTALL)
+    text = re.sub(MARKED.format("refusals[^>]*"), "", text, flags=re.DOTALL)
     fenced = r"^```\w*\n.*?^```$"
     for block in re.findall(fenced, text, re.MULTILINE | re.DOTALL):
         yield from (line for line in block.splitlines() if line.startswith("tutelage "))
@@ -368,15 +425,17 @@ def test_every_figure_is_explained_and_every_explained_figure_exists():
     assert told == real
 
 
-def test_every_arm_claim_and_preset_is_described():
-    text = page(STUDY_PAGE)
-    for name in (*minimax.arms, *minimax.presets, *(claim.name for claim in minimax.claims)):
-        assert f"`{name}`" in text, name
+@pytest.mark.parametrize(("name", "where"), [("minimax", STUDY_PAGE), ("mogfn", OBJECTIVES_PAGE)])
+def test_every_arm_claim_and_preset_is_described(name, where):
+    study, text = studies.load(name), page(where)
+    for told in (*study.arms, *study.presets, *(claim.name for claim in study.claims)):
+        assert f"`{told}`" in text, told
 
 
 if __name__ == "__main__":
-    text = page(STUDY_PAGE)
-    for name, table in TABLES.items():
+    for name, (where, table) in TABLES.items():
         made = f"\n{table()}\n\n"
-        text = re.sub(MARKED.format(name), lambda match, made=made: match[1] + made + match[3], text, flags=re.DOTALL)
-    (ROOT / "docs" / STUDY_PAGE).write_text(text, "utf-8")
+        text = re.sub(
+            MARKED.format(name), lambda match, made=made: match[1] + made + match[3], page(where), flags=re.DOTALL
+        )
+        (ROOT / "docs" / where).write_text(text, "utf-8")

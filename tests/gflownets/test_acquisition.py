@@ -73,7 +73,7 @@ def test_far_below_the_front_there_is_a_gradient_towards_it():
 
 
 def test_the_smoothed_improvement_does_not_depend_on_how_the_region_is_cut():
-    """A dominated or a duplicate point changes the boxes and not the region; and it is the integral it is said to be."""
+    """A dominated or a duplicate point changes boxes, not the region; and it is the integral it is said to be."""
     for y in ([1.2, 0.4], [-1.0, 0.5]):
         y = jnp.asarray(y, jnp.float32)
         once = float(log_improvement(y, boxes_of(FRONT), 0.05))
@@ -148,7 +148,7 @@ def test_an_observed_point_adds_nothing_once_the_front_itself_is_uncertain():
 
 
 def test_expected_improvement_of_a_preference_is_that_of_the_weighted_sum():
-    posterior, inputs, targets = process()
+    posterior, _, targets = process()
     preference = jnp.asarray([[0.3, 0.7], [1.0, 0.0], [0.5, 0.5]], jnp.float32)
     found = np.exp(acq.log_expected_improvement(posterior, POINTS, preference, targets, jnp.ones(8, bool)))
     mean, covariance = map(np.asarray, jax.jit(gp.predict)(posterior, POINTS))

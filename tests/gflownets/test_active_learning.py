@@ -92,7 +92,7 @@ def mogfn():
 
 def test_every_query_of_the_loop_is_new(mogfn):
     _, _, (state,), metrics = mogfn
-    objects, _, _ = state.evaluated.known()
+    objects, _, _ = state.evaluated.host()
     assert len(objects) == 10 + 2 * 4 == len(np.unique(objects, axis=0))
     found = figures(state, SHORT, TINY.queries)
     assert found["new"] == 1.0 and found["relative_hypervolume"] >= 1.0 and 0 < found["hypervolume_share"] <= 1.0
@@ -114,7 +114,7 @@ def test_evaluation_does_not_change_the_loop_and_samples_are_as_many_as_asked(mo
     program.evaluate(state, 3)
     asked = condition(np.tile([0.5, 0.5], (3, 1)), np.ones(3), 2)
     samples = np.asarray(method.sample(state[0], jax.random.key(5), asked))
-    assert samples.shape == (3, 6) and len(new_rows(samples, state[0].evaluated.known()[0])) == 3
+    assert samples.shape == (3, 6) and len(new_rows(samples, state[0].evaluated.host()[0])) == 3
     assert all(np.array_equal(before[key], after) for key, after in program.save(state).items())
 
 
@@ -133,7 +133,7 @@ def test_log_z_reads_the_start_and_everything_is_learnt(mogfn):
 def test_every_query_of_a_baseline_is_new(proposer):
     _, program = program_of(SHORT, dataclasses.replace(TINY, proposer=proposer))
     (state,), _ = program.update(program.init(), 3)
-    objects, _, _ = state.evaluated.known()
+    objects, _, _ = state.evaluated.host()
     assert len(np.unique(objects, axis=0)) == len(objects) == 18
     assert figures(state, SHORT, TINY.queries)["new"] == 1.0
 
@@ -177,7 +177,7 @@ def test_the_pool_is_the_front_then_the_former_front_then_the_rest():
     for _ in range(10):
         assert set(draw_pool(rng, evaluated, 2, 1.0)) == {2, 4}
         assert set(draw_pool(rng, evaluated, 3, 1.0)) == {1, 2, 4}
-    fourth = [draw_pool(rng, evaluated, 4, 0.0)[3] for _ in range(200)]
+    fourth = [draw_pool(rng, evaluated, 4, 0.0)[3] for _ in range(1000)]
     assert set(fourth) == {0, 3} and fourth.count(0) > fourth.count(3)  # 3 dominate row 0, 4 row 3
     with pytest.raises(BadInput, match="pool = 6 is more than the 5 objects"):
         draw_pool(rng, evaluated, 6, 1.0)
@@ -200,10 +200,12 @@ def test_the_reference_lies_strictly_below_the_first_front():
 
 def test_objects_that_are_missing_are_made_and_an_exhausted_space_is_said_to_be():
     known = np.array([[0], [1]], np.int32)
-    found = filled_up(np.array([[1], [2], [2]], np.int32), known, 3, lambda attempt, made: (made + 1) % 5)
-    assert sorted(found[:, 0].tolist()) == [2, 3, 4]
+    nothing = np.zeros((0, 1), np.int32)
+    for given in (np.array([[1], [2], [2]], np.int32), nothing):
+        found = filled_up(given, known, 3, lambda attempt, made: (made + 1) % 5, known)
+        assert sorted(found[:, 0].tolist()) == [2, 3, 4]
     with pytest.raises(BadInput, match="queries = 4: only 3 objects were found"):
-        filled_up(np.array([[2]], np.int32), known, 4, lambda attempt, made: (made + 1) % 5)
+        filled_up(nothing, known, 4, lambda attempt, made: (made + 1) % 5, known)
 
 
 def test_a_run_that_is_over_says_so():
@@ -214,7 +216,7 @@ def test_a_run_that_is_over_says_so():
 @pytest.mark.parametrize(
     "problem, changes, initial, message",
     [
-        (words(6, "AV", "VC", "CA", "AA"), {}, None, "4 objectives: the expected hypervolume improvement has two or three"),
+        (words(6, "AV", "VC", "CA", "AA"), {}, None, "4 objectives: the expected hypervolume improvement has"),
         (SHORT, {"gflownet.beta.kind": "uniform"}, None, "gflownet.beta.kind = 'uniform'"),
         (SHORT, {"pool": 11}, None, "pool = 11 is more than the 10 objects"),
         (SHORT, {"min_edits": 4}, None, "min_edits = 4 is more than max_edits = 3"),

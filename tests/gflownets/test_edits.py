@@ -79,7 +79,7 @@ def test_retracing_draws_from_the_backward_policy(graph):
 
 
 def test_trajectory_balance_samples_objects_in_proportion_to_their_reward(graph):
-    """F(s) = Σ R(x) P_B(s | x), by backward recursion: P_F = F P_B / F has the law R/Z over objects, from this start."""
+    """F(s) = Σ R(x) P_B(s | x), by backward recursion: Z of this start is the sum of R over what it can reach."""
     states, edges = graph
     reward = {key: 1.0 + i for i, key in enumerate(key for key in states if states[key].over)}
     flow = dict(reward)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,11 @@ from tutelage.gflownets.rollout import rollout
 SIDE = 3
 PROBLEM = tiny_grid(SIDE)
 SHARED = GFlowNetConfig(batch_size=4, network=NetworkConfig(width=8, layers=1), preference=PreferenceConfig(bins=5))
+
+
+def untrained(key: jax.Array, bins: int = 5, num_objectives: int = 2) -> VectorQ:
+    make = eqx.filter_jit(policy_without_log_z)
+    return VectorQ(make(key, PROBLEM.environment, 2, SHARED, more=2), num_objectives, bins)
 
 
 def test_the_envelope_is_the_best_vector_over_actions_and_preferences() -> None:
@@ -42,17 +48,14 @@ def test_the_preference_is_read_back_from_its_encoding(encoding: str) -> None:
     law = PreferenceConfig(encoding=encoding, bins=7)
     preference = np.random.default_rng(0).dirichlet(np.ones(3), 20)
     asked = encode(condition(preference, 2.0, 3), law, BetaConfig(kind="uniform"))
-    net = VectorQ(policy_without_log_z(jax.random.key(0), PROBLEM.environment, 2, SHARED, more=2), 3, 7)
-    net = VectorQ(net.net, 3, 7 if encoding == "thermometer" else 0)
+    net = untrained(jax.random.key(0), 7 if encoding == "thermometer" else 0, 3)
     assert np.allclose(net.weights(asked), preference, atol=1e-6)
 
 
 def test_the_loss_equals_its_definition_step_by_step() -> None:
     environment = PROBLEM.environment
     k_policy, k_target, k_rollout = jax.random.split(jax.random.key(1), 3)
-    policy, target = (
-        VectorQ(policy_without_log_z(key, environment, 2, SHARED, more=2), 2, 5) for key in (k_policy, k_target)
-    )
+    policy, target = untrained(k_policy), untrained(k_target)
     asked = condition(np.tile([0.5, 0.5], (4, 1)), 16.0, 2)
     given = jax.jit(lambda key: rollout(policy, environment, key, asked, encoded(asked, SHARED), epsilon=0.9))(
         k_rollout
@@ -102,8 +105,7 @@ def test_the_loss_equals_its_definition_step_by_step() -> None:
 
 
 def test_one_object_for_a_preference_is_the_greedy_one() -> None:
-    net = policy_without_log_z(jax.random.key(0), PROBLEM.environment, 2, SHARED, more=2)
-    policy = VectorQ(net, 2, 5)
+    policy = untrained(jax.random.key(0))
     asked = condition([[0.3, 0.7]], 16.0, 2)
     read = encoded(asked, SHARED)
     seen = jax.nn.one_hot(jnp.array([[[1, 1]]]), SIDE).reshape(1, 1, -1)

@@ -31,11 +31,17 @@ def forgets_the_stop(key, after):
     return state, jnp.where(action == 2, 0, action)
 
 
+def misses_the_stop(state):
+    states, actions, exist = GRID.parents(state)
+    return states, actions, exist.at[-1].set(False)
+
+
 @pytest.mark.parametrize(
     ("environment", "fault"),
     [
         (GRID._replace(log_pb=lambda state, action, after: jnp.zeros(())), "P_B sums to 2 over the parents"),
         (GRID._replace(is_tree=True), "is_tree: a state has more than one parent"),
+        (GRID._replace(parents=misses_the_stop), "parents: are not those from which a step leads to the state"),
         (GRID._replace(max_steps=3), "the longest trajectory has 5 steps"),
         (GRID._replace(retrace=forgets_the_stop), "a step of its action does not lead back"),
         (GRID._replace(mask=lambda state: jnp.append(state.position < 2, False)), "mask: no action is legal"),

@@ -41,7 +41,8 @@ def test_the_transition_matrix_is_in_detailed_balance_with_the_tempered_reward()
     law, q = target([0.3, 0.7]), proposals()
     kernel = (q + q @ q) / 2  # one or two moves
     log_r = jnp.asarray(np.log(law) / BETA, jnp.float32)
-    accept = np.exp(np.asarray(acceptance(log_r[:, None], log_r[None, :], jnp.float32(BETA), -75.0), np.float64))
+    here, there = jnp.broadcast_arrays(log_r[:, None], log_r[None, :])
+    accept = np.exp(np.asarray(acceptance(here, there, jnp.full(here.shape, BETA), -75.0), np.float64))
     transition = kernel * accept
     transition += np.diag(1 - transition.sum(axis=1))
     flow = law[:, None] * transition

@@ -55,6 +55,15 @@ def test_a_heavy_molecule_is_worth_nothing_by_weight():
     assert Oracle(_numbered(heavy))(np.zeros((1, 1), int))[0, 2] == 0.0
 
 
+def test_a_target_weight_is_a_bell_around_it():
+    objectives = atoms(AtomConfig(objectives=("mw_target",), target_weight=46.0, weight_width=10.0)).objectives
+    ethanol, ethane = np.diag([1, 1, 3]), np.diag([1, 1, 0])
+    ethanol[1, 0] = ethanol[2, 1] = ethane[1, 0] = 1
+    rewards = Oracle(objectives)(np.stack([ethanol, ethane]))
+    weights = np.array([2 * 12.011 + 6 * 1.008 + 15.999, 2 * 12.011 + 6 * 1.008])
+    np.testing.assert_allclose(rewards[:, 0], np.exp(-(((weights - 46) / 10) ** 2)), rtol=1e-3)
+
+
 def test_seh_comes_from_the_user_on_the_published_scale():
     asked = []
 

@@ -65,7 +65,7 @@ def test_a_tournament_prefers_the_dominating_then_the_less_crowded() -> None:
 
 
 def test_children_are_different_from_members_and_each_other_while_there_is_room() -> None:
-    problem = tiny_grid(side=12)
+    problem = tiny_grid(side=12, dims=4)
     method = nsga2(problem, SHARED, NSGA2Config(attempts=20))
     update = hosted_update(method, lambda objects: np.asarray(problem.objectives.rewards(objects)))
     state, _ = update(method.init(jax.random.key(0)))

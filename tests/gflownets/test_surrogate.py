@@ -8,7 +8,7 @@ import pytest
 from tutelage.gflownets import gaussian_process as gp
 from tutelage.gflownets.active_learning_config import EncoderConfig, SurrogateConfig
 from tutelage.gflownets.sequence_encoder import sequence_encoder
-from tutelage.gflownets.surrogate import compiled_fit, initial_surrogate, masked_letters, masked_language_model_loss
+from tutelage.gflownets.surrogate import compiled_fit, initial_surrogate, masked_language_model_loss, masked_letters
 from tutelage.lab.errors import BadInput
 
 V, L, N = 4, 8, 48

@@ -130,7 +130,7 @@ class JaxHostProgram:
             self._known = about[0]
         return self._known
 
-    def _on_event(self, event: str, seconds: float, **_: Any) -> None:
+    def _on_event(self, event: str, duration_secs: float, **_: str | int) -> None:
         # The pieces compile when they are first called; JAX alone knows when and for how long.
         if event.startswith("/jax/core/compile/"):
-            self.compile_seconds += seconds
+            self.compile_seconds += duration_secs

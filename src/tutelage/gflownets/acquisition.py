@@ -1,13 +1,13 @@
 """How much a candidate is expected to add to the hypervolume of the front, exactly and by samples, always as a log.
 
 The region that no point of the front dominates is cut into boxes [l, u) above the reference point; what y adds to the
-hypervolume is Σ_boxes Π_i (min(y_i, u_i) − l_i)+. Its expectation over independent Gaussian rewards is a sum of products
-of σ h((m − l)/σ) − σ h((m − u)/σ) with h(z) = φ(z) + z Φ(z), here in logarithms throughout, so that it has a value and a
-gradient however far below the front the candidate is (log-EHVI).
+hypervolume is Σ_boxes Π_i (min(y_i, u_i) − l_i)+. Its expectation over independent Gaussian rewards is a sum of
+products of σ h((m − l)/σ) − σ h((m − u)/σ) with h(z) = φ(z) + z Φ(z), here in logarithms throughout, so that it has a
+value and a gradient however far below the front the candidate is (log-EHVI).
 
 Over samples y of the tasks jointly the positive part is smoothed as it is by Ament et al.: s(x) = τ softplus(x/τ) +
 0.1 τ/(1 + (x/τ)²), which falls as a power and not as an exponential. A side min(y, u) − l becomes s(y − l) − s(y − u).
-As s' > 0, the sum is the integral of Π_i s'(y_i − t_i) over the undominated region: it does not depend on how that is cut.
+As s' > 0, the sum is the integral of Π_i s'(y_i − t_i) over the undominated region, however that is cut.
 
 References: Yang et al. (2019), arXiv 1904.11725; Daulton et al. (2020, 2021), arXiv 2006.05078 and 2105.08195; Ament et
 al. (2023), arXiv 2310.20708.

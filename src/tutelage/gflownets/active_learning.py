@@ -11,9 +11,9 @@ before: of the best new candidate of each start, and as many of the best others 
 add most to the front together. 'mutation' and 'genetic' do without a model.
 
 Differences from the published code (mogfn-al): its exponent falls by 2 in every round, through 0 in round 16, and then
-rewards bad objects; here it stays at `beta_floor`. It has one log Z for all starts; here log Z reads the start. It draws
-the starts once a round; here for every update. Its acquisition has 2 samples; here `num_samples`. It clamps a(x) at
-1e-20; here a(x) is smooth and its logarithm finite (`acquisition`).
+rewards bad objects; here it stays at `beta_floor`. It has one log Z for all starts; here log Z reads the start. It
+draws the starts once a round; here for every update. Its acquisition has 2 samples; here `num_samples`. It clamps a(x)
+at 1e-20; here a(x) is smooth and its logarithm finite (`acquisition`).
 
 Reference: Jain et al. (2023), Multi-Objective GFlowNets, arXiv 2210.12765, section 4.2.
 """
@@ -99,8 +99,8 @@ def exponent(round_number: int, config: ActiveLearningConfig) -> float:
 def active_learning(
     problem: Problem, config: ActiveLearningConfig, initial: Int[np.ndarray, "n L"] | None = None
 ) -> Method:
-    """The loop as a method on the host. `sample` gives the queries that a state would ask for next, its conditions' rows
-    deciding only how many.
+    """The loop as a method on the host. `sample` gives the queries that a state would ask for next; the conditions only
+    say how many.
 
     Args:
         problem: of sequences (`worlds.sequences`), two or three objectives; `mutate` for 'mutation', `variation` for
@@ -158,7 +158,7 @@ def active_learning(
 
     def proposed(state: ActiveLearningState, key: Key[Array, ""], number: int) -> Draft:
         k_renew, k_round, k_pool, k_mutate = jax.random.split(key, 4)
-        objects, _, _ = state.evaluated.known()
+        objects, _, _ = state.evaluated.host()
 
         def mutants(attempt: int, given: np.ndarray) -> np.ndarray:
             return np.asarray(mutate(jax.random.fold_in(k_mutate, attempt), jnp.asarray(given)))
@@ -166,7 +166,7 @@ def active_learning(
         if int(state.round) == 0:
             design = initial if initial is not None else np.asarray(random_objects(k_round, environment, num_initial))
             if initial is None:
-                design = filled_up(design, objects, num_initial, mutants)
+                design = filled_up(design, objects, num_initial, mutants, design)
             return Draft(jnp.asarray(design, jnp.int32), Memory(state.surrogate, state.sampler, {}))
         rng = np.random.default_rng(np.asarray(jax.random.key_data(k_pool)))
         rows = draw_pool(rng, state.evaluated, config.pool, config.resampling)
@@ -182,7 +182,7 @@ def active_learning(
             assert problem.variation is not None
             first, second = (_tournament(rng, state.evaluated, 4 * number) for _ in range(2))
             found = np.asarray(problem.variation(k_round, jnp.asarray(objects[first]), jnp.asarray(objects[second])))
-        queries = filled_up(found, objects, number, mutants)
+        queries = filled_up(found, objects, number, mutants, objects[rows])
         return Draft(jnp.asarray(queries, jnp.int32), memory)
 
     def modelled(
@@ -195,7 +195,7 @@ def active_learning(
     ) -> tuple[np.ndarray, Memory]:
         k_fit, k_search, k_choose = jax.random.split(key, 3)
         evaluated = state.evaluated
-        fitted = fit(surrogate, evaluated.objects, evaluated.rewards, evaluated.count, k_fit)
+        fitted = fit(surrogate, evaluated.objects, evaluated.rewards, evaluated.size, k_fit)
         beta = exponent(int(state.round), config)
         situation = _situation(evaluated, pool, state.reference, beta, config)
         metrics = {"held_out": float(fitted.held_out), "fit_steps": float(fitted.steps)}
@@ -204,7 +204,7 @@ def active_learning(
             metrics |= {name: float(value) for name, value in found.items()} | {"beta": beta}
         else:
             candidates = climb(fitted, situation, k_search)
-        known, _, _ = evaluated.known()
+        known, _, _ = evaluated.host()
         shortlist = _shortlist(candidates, known, config)
         metrics["new_candidates"] = float(len(shortlist))
         if len(shortlist) > number:
@@ -220,7 +220,7 @@ def active_learning(
         state: ActiveLearningState, draft: Draft, rewards: Float[Any, "q M"]
     ) -> tuple[ActiveLearningState, Metrics]:
         objects, rewards = np.asarray(draft.objects, np.int32), np.asarray(rewards, np.float32)
-        known, _, _ = state.evaluated.known()
+        known, _, _ = state.evaluated.host()
         repeated = len(objects) - len(new_rows(objects, known))
         evaluated = append(state.evaluated, objects, rewards)
         reference, first = np.asarray(state.reference), float(state.first_hypervolume)
@@ -253,7 +253,7 @@ def active_learning(
 
 def relative_hypervolume(state: ActiveLearningState) -> float:
     """Of everything evaluated, in units of the initial design's; NaN where that has none."""
-    _, rewards, _ = state.evaluated.known()
+    _, rewards, _ = state.evaluated.host()
     now, first = pareto.hypervolume(rewards, np.asarray(state.reference), maximise=True), float(state.first_hypervolume)
     return now / first if first > 0 else float("nan")
 
@@ -264,7 +264,7 @@ def figures(state: ActiveLearningState, problem: Problem, queries: int) -> dict[
 
     With the exact front known: hypervolume_share, of its hypervolume above the same reference.
     """
-    objects, rewards, _ = state.evaluated.known()
+    objects, rewards, _ = state.evaluated.host()
     reference = np.asarray(state.reference)
     hypervolume = pareto.hypervolume(rewards, reference, maximise=True)
     last = objects[-queries:]
@@ -290,7 +290,7 @@ def evaluation(problem: Problem, config: ActiveLearningConfig) -> Callable[..., 
 def _situation(
     evaluated: Evaluated, pool: np.ndarray, reference: Array, beta: float, config: ActiveLearningConfig
 ) -> Situation:
-    objects, rewards, _ = evaluated.known()
+    objects, rewards, _ = evaluated.host()
     most = config.acquisition.front
     rows = front_rows(rewards, most)
     # What is beyond the front's points is any object, masked out.
@@ -300,8 +300,9 @@ def _situation(
         jnp.asarray(objects[padded]),
         jnp.asarray(rewards[padded]),
         jnp.arange(most) < len(rows),
+        evaluated.objects,
         evaluated.rewards,
-        jnp.arange(evaluated.rewards.shape[0]) < evaluated.count,
+        jnp.arange(evaluated.rewards.shape[0]) < evaluated.size,
         reference,
         jnp.asarray(beta, jnp.float32),
     )
@@ -345,7 +346,7 @@ def _chooser(config: ActiveLearningConfig) -> Callable[..., Int[Array, "q"]]:
 
 def _tournament(rng: np.random.Generator, evaluated: Evaluated, number: int) -> Int[np.ndarray, "number"]:
     """Of two random objects the one that fewer others dominate."""
-    _, rewards, _ = evaluated.known()
+    _, rewards, _ = evaluated.host()
     better = (rewards[:, None] >= rewards[None]).all(axis=2) & (rewards[:, None] > rewards[None]).any(axis=2)
     rank = better.sum(axis=0)
     pairs = rng.integers(len(rewards), size=(number, 2))

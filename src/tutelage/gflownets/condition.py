@@ -83,10 +83,18 @@ def draw_conditions(
     """
     k_preference, k_beta = jax.random.split(key)
     distinct = preference.prefs_per_batch or number
-    weights = jax.random.dirichlet(k_preference, jnp.full(num_objectives, preference.alpha, jnp.float32), (distinct,))
+    weights = _dirichlet(k_preference, preference.alpha, (distinct, num_objectives))
     betas = draw_betas(k_beta, distinct, beta)
     repeats = -(-number // distinct)
     return Condition(jnp.repeat(weights, repeats, axis=0)[:number], jnp.repeat(betas, repeats)[:number])
+
+
+def _dirichlet(key: Key[Array, ""], alpha: float, shape: tuple[int, int]) -> Float[Array, "n M"]:
+    if alpha != 1.0:
+        return jax.random.dirichlet(key, jnp.full(shape[1], alpha, jnp.float32), shape[:1])
+    # Shares of exponential variables: the same law without the rejection loop of a general α.
+    parts = jax.random.exponential(key, shape)
+    return parts / parts.sum(axis=1, keepdims=True)
 
 
 def draw_betas(key: Key[Array, ""], number: int, beta: BetaConfig) -> Float[Array, "number"]:

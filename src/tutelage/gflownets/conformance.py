@@ -65,16 +65,21 @@ class Graph(NamedTuple):
     """All S states of a small environment, number 0 the source, and its E edges.
 
     Attributes:
-        parent, child: int [E].
+        parent, child, action: int [E].
         log_pb: float [E], of each edge.
         objects: of the done states, as bytes.
+        states: every state, as bytes.
+        named: what `parents` says of every state, as pairs of bytes and an action; empty where there is none.
     """
 
     num_states: int
     parent: np.ndarray
     child: np.ndarray
+    action: np.ndarray
     log_pb: np.ndarray
     objects: list[bytes]
+    states: list[bytes]
+    named: list[list[tuple[bytes, int]]]
 
 
 def check_environment(
@@ -89,8 +94,9 @@ def check_environment(
     - Backwards: `retrace` gives a parent that is not done, and a legal action whose `step` leads back.
     - Objects: `terminal` gives the state that `object_of` was asked about.
     - `is_tree`: log P_B = 0, and the parent is the one that the trajectory came from.
-    - If there are at most `max_states` states, exactly: P_B sums to 1 over the parents of each, done states stand for
-      different objects, no longer trajectory than `max_steps`, no cycle, and no second parent in a tree.
+    - If there are at most `max_states` states, exactly: P_B sums to 1 over the parents of each, `parents` names all of
+      them and once, done states stand for different objects, no longer trajectory than `max_steps`, no cycle, and no
+      second parent in a tree.
     """
     if environment.num_actions < 1 or environment.max_steps < 1:
         return [f"num_actions = {environment.num_actions}, max_steps = {environment.max_steps}: must be at least 1"]
@@ -214,6 +220,12 @@ def _exactly(environment: Environment, max_states: int) -> list[str]:
             f"log_pb: P_B sums to {total[1:][wrong][0]:.6g} over the parents of a state, "
             f"and not to 1 in {wrong.sum()} of {graph.num_states} states"
         )
+    if environment.parents is not None:
+        edges: list[list[tuple[bytes, int]]] = [[] for _ in graph.states]
+        for parent, child, action in zip(graph.parent, graph.child, graph.action):
+            edges[child].append((graph.states[parent], int(action)))
+        if any(sorted(named) != sorted(found) for named, found in zip(graph.named, edges)):
+            problems.append("parents: are not those from which a step leads to the state")
     if environment.is_tree and len(graph.child) > graph.num_states - 1:
         problems.append("is_tree: a state has more than one parent")
     if len(set(graph.objects)) < len(graph.objects):
@@ -236,35 +248,41 @@ def _graph(environment: Environment, max_states: int) -> Graph | None:
         def one(state: State):
             after = jax.vmap(environment.step, (None, 0))(state, actions)
             log_pb = jax.vmap(environment.log_pb, (None, 0, 0))(state, actions, after)
-            return environment.done(state), environment.mask(state), after, log_pb, environment.object_of(state)
+            named = None if environment.parents is None else environment.parents(state)
+            return environment.done(state), environment.mask(state), after, log_pb, environment.object_of(state), named
 
         return jax.vmap(one)(states)
 
     source = jax.device_get(environment.source())
     found, waiting = {_bytes(source): 0}, [source]
-    edges, objects = [], []
+    edges, objects, named = [], [], []
     expanded = 0
     while waiting:
         chunk, waiting = waiting[:CHUNK], waiting[CHUNK:]
         padded = chunk + [chunk[0]] * (CHUNK - len(chunk))
         states = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
-        done, mask, after, log_pb, finished = jax.device_get(expand(states))
+        done, mask, after, log_pb, finished, parents = jax.device_get(expand(states))
         for row in range(len(chunk)):
+            if parents is not None:
+                before, actions, exist = parents
+                ways = np.flatnonzero(exist[row])
+                named.append([(_bytes(_at(before, row, way)), int(actions[row, way])) for way in ways])
             if done[row]:
-                objects.append(_bytes(jax.tree.map(lambda leaf, row=row: leaf[row], finished)))
+                objects.append(_bytes(_at(finished, row)))
                 continue
             for action in np.flatnonzero(mask[row]):
-                child = jax.tree.map(lambda leaf, at=(row, action): leaf[at], after)
+                child = _at(after, row, action)
                 name = _bytes(child)
                 if name not in found:
                     if len(found) == max_states:
                         return None
                     found[name] = len(found)
                     waiting.append(child)
-                edges.append((expanded + row, found[name], log_pb[row, action]))
+                edges.append((expanded + row, found[name], action, log_pb[row, action]))
         expanded += len(chunk)
-    parent, child, log_pbs = zip(*edges) if edges else ((), (), ())
-    return Graph(len(found), np.array(parent, int), np.array(child, int), np.array(log_pbs, float), objects)
+    parent, child, action, log_pbs = zip(*edges) if edges else ((), (), (), ())
+    parent, child, action = (np.array(numbers, int) for numbers in (parent, child, action))
+    return Graph(len(found), parent, child, action, np.array(log_pbs, float), objects, list(found), named)
 
 
 def _longest_path(graph: Graph) -> int | None:
@@ -309,6 +327,10 @@ def _finite(tree: PyTree) -> Bool[Array, ""]:
 
 def _like(flag: Bool[Array, "N"], leaf: Array) -> Array:
     return flag.reshape(-1, *[1] * (leaf.ndim - 1))
+
+
+def _at(tree: PyTree, *where: Any) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[where], tree)
 
 
 def _bytes(tree: PyTree) -> bytes:

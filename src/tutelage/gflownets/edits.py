@@ -1,16 +1,16 @@
 """Substitutions in a given sequence: the graph that MOGFN-AL samples from.
 
 A state is the sequence that the trajectory began with, what has become of it, and which places were written. Action
-1 + p·V + v writes letter v, another one than stands there, at a place p that was not written yet; 0 stops. So the places
-written are those where the object differs from its start, an object has one terminal state, and what may follow a state
-does not depend on what stood at the places written: a network need not see it.
+1 + p·V + v writes letter v, another one than stands there, at a place p that was not written yet; 0 stops. So the
+places written are those where the object differs from its start, an object has one terminal state, and what may follow
+a state does not depend on what stood at the places written: a network need not see it.
 
 The backward policy is uniform over the |E| places written. The letter to restore is known, for the start is part of the
 state; then trajectory balance samples P(x | start) ∝ R(x) over all objects within `max_edits` substitutions. The
-published code (mogfn-al) instead divides by |E| − 1 places and by the size of the alphabet with special tokens, as if the
-letter before an edit were forgotten: exactly normalised, over V − 1 letters, that would be a law over starts as well, and
-P(x | start) ∝ R(x)·(V − 1)^(−|E|), which prefers few edits. It also learns one log Z for all starts, which no flow
-satisfies.
+published code (mogfn-al) instead divides by |E| − 1 places and by the size of the alphabet with a special token, as if
+the letter before an edit were forgotten: exactly normalised, over V − 1 letters, that would be a law over starts as
+well, and P(x | start) ∝ R(x)·(V − 1)^(−|E|), which prefers few edits. It also learns one log Z for all starts, which no
+flow satisfies.
 """
 
 from __future__ import annotations

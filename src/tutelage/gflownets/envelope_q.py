@@ -33,14 +33,14 @@ from tutelage.gflownets.condition import Condition, draw_conditions
 from tutelage.gflownets.config import GFlowNetConfig
 from tutelage.gflownets.environment import Environment, Objects, Observation
 from tutelage.gflownets.gflownet import encoded, policy_optimizer
-from tutelage.gflownets.learner import descend, last_steps, legal, policy_without_log_z, refreshed
+from tutelage.gflownets.learner import by_need, descend, last_steps, legal, policy_without_log_z, refreshed
 from tutelage.gflownets.method import Draft, Method, Metrics
 from tutelage.gflownets.objectives import log_scalar
 from tutelage.gflownets.policy import Outputs, Policy
 from tutelage.gflownets.problem import Problem
 from tutelage.gflownets.replay_buffer import ReplayBuffer
 from tutelage.gflownets.rollout import rollout
-from tutelage.gflownets.scoring import by_length, replay
+from tutelage.gflownets.scoring import replay
 from tutelage.gflownets.trajectories import Trajectories
 from tutelage.lab.program import Sum
 
@@ -176,7 +176,7 @@ def envelope_q(problem: Problem, shared: GFlowNetConfig, config: EnvelopeQConfig
 
             return eqx.filter_value_and_grad(of)(state.policy)
 
-        value, grads = by_length(remembered, gradient)
+        value, grads = by_need(state.policy, remembered, gradient)
         policy, moments, grad_norm = descend(optimizer, shared, state.policy, state.optimizer, grads)
         number = state.num_updates + jnp.int32(1)
         target = refreshed(state.target, policy, number % config.target_period == 0)

@@ -20,17 +20,17 @@ class Evaluated(NamedTuple):
         objects: int32 [N, L].
         rewards: f32 [N, M], as measured.
         was_front: bool [N]: it was non-dominated when it came, or at the end of a later round.
-        count: how many there are.
+        size: how many there are.
     """
 
     objects: Int[Array, "N L"]
     rewards: Float[Array, "N M"]
     was_front: Bool[Array, "N"]
-    count: Int[Array, ""]
+    size: Int[Array, ""]
 
-    def known(self) -> tuple[Int[np.ndarray, "n L"], Float[np.ndarray, "n M"], Bool[np.ndarray, "n"]]:
+    def host(self) -> tuple[Int[np.ndarray, "n L"], Float[np.ndarray, "n M"], Bool[np.ndarray, "n"]]:
         """The rows that are there, on the host."""
-        count = int(self.count)
+        count = int(self.size)
         return np.asarray(self.objects)[:count], np.asarray(self.rewards)[:count], np.asarray(self.was_front)[:count]
 
 
@@ -50,7 +50,7 @@ def append(evaluated: Evaluated, objects: Int[np.ndarray, "q L"], rewards: Float
     Raises:
         BadInput: there is no room for them: the run is over.
     """
-    count, capacity = int(evaluated.count), evaluated.objects.shape[0]
+    count, capacity = int(evaluated.size), evaluated.objects.shape[0]
     after = count + len(objects)
     if after > capacity:
         raise BadInput(
@@ -93,7 +93,7 @@ def draw_pool(rng: np.random.Generator, evaluated: Evaluated, size: int, resampl
     Raises:
         BadInput: fewer than `size` objects are evaluated.
     """
-    _, rewards, was_front = evaluated.known()
+    _, rewards, was_front = evaluated.host()
     number = len(rewards)
     if number < size:
         raise BadInput(f"pool = {size} is more than the {number} objects evaluated")
@@ -125,16 +125,17 @@ def filled_up(
     known: Int[np.ndarray, "k L"],
     number: int,
     make: Callable[[int, Int[np.ndarray, "n L"]], Int[np.ndarray, "n L"]],
+    ancestors: Int[np.ndarray, "p L"],
     attempts: int = 200,
 ) -> Int[np.ndarray, "number L"]:
-    """The first `number` new ones of the objects; what is missing is made of them by `make(attempt, objects)`, which is
-    applied again and again to what it made.
+    """The first `number` new ones of the objects; what is missing descends from the ancestors: `make(attempt, objects)`
+    is applied again and again to what it made.
 
     Raises:
         BadInput: no new objects turned up: nearly all there are have been evaluated.
     """
     found = objects[new_rows(objects, known)][:number]
-    made = objects
+    made = ancestors
     for attempt in range(attempts):
         if len(found) >= number:
             return found

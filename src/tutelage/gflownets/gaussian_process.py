@@ -14,8 +14,8 @@ Everything here keeps the precision of its arguments. Noise may go down to `nois
 leaves float32 no digits for the factorisation, so that `surrogate` fits in float64 (inside `jax.enable_x64(True)`) and
 only predicts in float32: there the inverse factors, whose norm is at most 1 in these coordinates, are plain products.
 
-References: Bonilla, Chai & Williams (2007), Multi-task Gaussian process prediction; Rakitsch et al. (2013), It is all in
-the noise; Lewandowski, Kurowicka & Joe (2009).
+References: Bonilla, Chai & Williams (2007), Multi-task Gaussian process prediction; Rakitsch et al. (2013), It is all
+in the noise; Lewandowski, Kurowicka & Joe (2009), Generating random correlation matrices.
 """
 
 from __future__ import annotations

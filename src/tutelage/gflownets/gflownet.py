@@ -145,6 +145,8 @@ def trainer(
     num_replayed = _num_replayed(config, copies, starts)
     num_fresh = config.batch_size - num_replayed
     optimizer = policy_optimizer(config.optimizer, num_updates)
+    # Only trajectories that the policy drew as it is now tell what it says of them.
+    reuses = explore.sampling_tau == 0 and not num_replayed
 
     def init(key: Key[Array, ""]) -> GFlowNetState:
         k_policy, k_training = jax.random.split(key)
@@ -196,6 +198,7 @@ def trainer(
             encoded(asked, config),
             epsilon=explore.epsilon,
             start=begin(k_start, num_fresh, state.context, copies),
+            keep_outputs=reuses and state.policy.memoryless,
         )
         if num_replayed:
             assert state.replay is not None
@@ -208,12 +211,12 @@ def trainer(
         objects, rewards = replay_buffer.draw(buffer, k_draw, num_replayed)
         # While there is nothing to replay, fresh objects are.
         row = jnp.arange(num_replayed) % num_fresh
-        objects = jax.tree.map(lambda old, new: jnp.where(buffer.count > 0, old, new[row]), objects, fresh)
+        objects = jax.tree.map(lambda old, new: jnp.where(buffer.size > 0, old, new[row]), objects, fresh)
         asked = conditions(k_condition, num_replayed)
         if explore.hindsight_share > 0:
             chosen = jax.random.uniform(k_hindsight, (num_replayed,)) < explore.hindsight_share
             own = replay_buffer.hindsight_preference(rewards)
-            asked = asked._replace(preference=jnp.where((chosen & (buffer.count > 0))[:, None], own, asked.preference))
+            asked = asked._replace(preference=jnp.where((chosen & (buffer.size > 0))[:, None], own, asked.preference))
         return backward_rollout(environment, k_back, objects, asked)
 
     def train(
@@ -234,7 +237,8 @@ def trainer(
             (value, log_z), grads = gradient(trajectories)
         else:
             (value, log_z), grads = by_length(trajectories, gradient)
-        grad_norm = optax.tree.norm(grads)
+        # A product with itself: the compiler leaves a sum of squares unvectorised on a CPU.
+        grad_norm = jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(grads)))
         if config.optimizer.max_grad_norm > 0:
             scale = jnp.minimum(1.0, config.optimizer.max_grad_norm / jnp.maximum(grad_norm, 1e-12))
             grads = jax.tree.map(lambda leaf: leaf * scale, grads)

@@ -28,6 +28,7 @@ from tutelage.gflownets.scoring import by_length, replay
 from tutelage.gflownets.trajectories import Trajectories
 from tutelage.lab.program import Sum
 
+Result = TypeVar("Result")
 Network = TypeVar("Network", bound=Policy)
 Loss = Callable[[Policy, Policy | None, Trajectories, Array, Array], tuple[Array, dict[str, Array]]]
 """`(policy, target, trajectories, encoded [B, C], rewards [B, M]) -> loss, metrics`."""
@@ -125,7 +126,7 @@ def learner(
 
             return eqx.filter_value_and_grad(of, has_aux=True)(state.policy)
 
-        (value, parts), grads = by_length(trajectories, gradient)
+        (value, parts), grads = by_need(state.policy, trajectories, gradient)
         policy, moments, grad_norm = descend(optimizer, shared, state.policy, state.optimizer, grads)
         number = state.num_updates + jnp.int32(1)
         target = state.target
@@ -185,6 +186,14 @@ def legal(environment: Environment, states: Any) -> Bool[Array, "B T A"]:
     """The legal actions of states [B, T, …]; all of them where an object is finished and none is."""
     mask = jax.vmap(jax.vmap(environment.mask))(states)
     return mask | ~mask.any(axis=-1, keepdims=True)
+
+
+def by_need(policy: Policy, trajectories: Trajectories, gradient: Callable[[Trajectories], Result]) -> Result:
+    """`gradient` of the trajectories: cut to what they need, where a network reads them whole.
+
+    One that reads states costs little for states that are not there, and less than compiling for several lengths.
+    """
+    return gradient(trajectories) if policy.memoryless else by_length(trajectories, gradient)
 
 
 def last_steps(valid: Bool[Array, "B T"]) -> Bool[Array, "B T"]:

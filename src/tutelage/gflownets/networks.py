@@ -266,11 +266,14 @@ def make_policy(
             raise BadInput(f"network.kind = {config.kind!r} is not one of mlp, transformer, set_transformer")
 
     z = make_log_z(k_z, condition_size, start_size if z_reads_start else 0, num_tokens, config)
-    of_condition = linear(k_condition, condition_size, width, fan_in())
     if config.kind == "mlp":
+        # One affine map of both side by side: each weight is as large as the size of the two together says.
+        both = condition_size + size
+        of_condition = linear(k_condition, condition_size, width, fan_in((condition_size / both) ** 0.5))
         rest = mlp(k_head, width, width, config.layers - 1, environment.num_actions + extra, name=ACTIVATION)
-        of_observation = fan_in()(k_body, (size, width))
+        of_observation = fan_in((size / both) ** 0.5)(k_body, (size, width))
         return MLPPolicy(of_condition, of_observation, rest, z, environment.num_actions)
+    of_condition = linear(k_condition, condition_size, width, fan_in())
     k_tokens, k_blocks, k_edited = jax.random.split(k_body, 3)
     tokens = 0.5 * jax.random.normal(k_tokens, (num_tokens, width), jnp.float32)
     body = transformer(k_blocks, width, config.layers, config.heads)

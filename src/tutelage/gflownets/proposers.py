@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from tutelage.gflownets.acquisition import (
+    LOWEST,
     Acquisition,
     acquisition,
     log_acquisition,
@@ -36,6 +37,7 @@ class Situation(NamedTuple):
         front: the sequences of the front, int32 [F, L].
         front_rewards: as measured, f32 [F, M].
         front_mask: the rows of the front that are there.
+        objects: all that were evaluated, int32 [N, L].
         rewards: all that were measured, f32 [N, M].
         there: which of them.
         reference: in the units of the rewards, f32 [M].
@@ -46,6 +48,7 @@ class Situation(NamedTuple):
     front: Int[Array, "F L"]
     front_rewards: Float[Array, "F M"]
     front_mask: Bool[Array, "F"]
+    objects: Int[Array, "N L"]
     rewards: Float[Array, "N M"]
     there: Bool[Array, "N"]
     reference: Float[Array, "M"]
@@ -73,6 +76,11 @@ def acquired(key: Key[Array, ""], fitted: Fitted, at: Situation, config: ActiveL
     )
 
 
+def known(objects: Int[Array, "n L"], at: Situation) -> Bool[Array, "n"]:
+    """Which objects are evaluated: to ask for them again adds nothing, whatever a surrogate with noise believes."""
+    return jnp.any(jnp.all(objects[:, None] == at.objects, axis=-1) & at.there, axis=1)
+
+
 def substituted(key: Key[Array, ""], tokens: Int[Array, "n L"], num_letters: int) -> Int[Array, "n L"]:
     """Each sequence with another letter at one random place."""
     k_place, k_letter = jax.random.split(key)
@@ -93,8 +101,8 @@ def mogfn(
     """`(sampler, fitted, situation, key) -> (sampler, candidates, metrics)`.
 
     ℓ(x) = max(β (log a(x) − c), floor), where c is the largest log a among random mutants of the pool: an acquisition
-    has no natural scale, and far from 1 it would sink below the floor everywhere. With preferences, a(x | w) is the
-    expected improvement of w·f over the best w·y so far.
+    has no natural scale, and far from 1 it would sink below the floor everywhere. What is evaluated has the floor. With
+    preferences, a(x | w) is the expected improvement of w·f over the best w·y so far.
     """
     conditional, floor = config.gflownet.preference.use, config.gflownet.reward.floor
     per_start = config.eval_samples
@@ -108,13 +116,15 @@ def mogfn(
 
         def plain(objects: Int[Array, "n L"]) -> Float[Array, "n"]:
             points = fitted.surrogate.encoder(objects)
-            return log_acquisition(acquisition, points, config.acquisition.kind, config.acquisition.smoothing)
+            value = log_acquisition(acquisition, points, config.acquisition.kind, config.acquisition.smoothing)
+            return jnp.where(known(objects, at), LOWEST, value)
 
         def asked_for(objects: Int[Array, "n L"], preference: Float[Array, "n M"]) -> Float[Array, "n"]:
             if not conditional:
                 return plain(objects)
             points = fitted.surrogate.encoder(objects)
-            return log_expected_improvement(fitted.posterior, points, preference, observed, at.there)
+            value = log_expected_improvement(fitted.posterior, points, preference, observed, at.there)
+            return jnp.where(known(objects, at), LOWEST, value)
 
         number = at.pool.shape[0] * per_start
         starts = jnp.repeat(at.pool, per_start, axis=0)
@@ -127,7 +137,7 @@ def mogfn(
             log_reward = jnp.maximum(at.beta * (log_a - unit), floor)
             sampler, metrics = trainer.train(sampler, draft.memory, log_reward)
             floored = jnp.mean(log_reward <= floor, dtype=jnp.float32)
-            return sampler, {**metrics, "log_acquisition": log_a.mean(), "reward_floor": floored}
+            return sampler, {**metrics, "log_reward": log_reward.mean(), "reward_floor": floored}
 
         sampler, metrics = jax.lax.scan(update, sampler._replace(context=at.pool), None, length=config.opt_steps)
         objects = trainer.sample(sampler, k_sample, asked, start=starting_at(starts))
@@ -147,7 +157,8 @@ def lambo(num_letters: int, config: ActiveLearningConfig) -> Callable[[Fitted, S
 
         def value(objects: Int[Array, "n L"]) -> Float[Array, "n"]:
             points = encoder(objects)
-            return log_acquisition(acquisition, points, config.acquisition.kind, config.acquisition.smoothing)
+            value = log_acquisition(acquisition, points, config.acquisition.kind, config.acquisition.smoothing)
+            return jnp.where(known(objects, at), LOWEST, value)
 
         def mutants(key: Key[Array, ""], tokens: Int[Array, "n L"]) -> Int[Array, "n L"]:
             k_place, k_letter = jax.random.split(key)

@@ -17,17 +17,17 @@ class ReplayBuffer(NamedTuple):
     Attributes:
         objects: [K, …].
         rewards: f32 [K, M].
-        count: how many objects were ever inserted.
+        inserted: how many objects were ever inserted.
     """
 
     objects: Objects
     rewards: Float[Array, "K M"]
-    count: Int[Array, ""]
+    inserted: Int[Array, ""]
 
     @property
     def size(self) -> Int[Array, ""]:
         """Filled slots."""
-        return jnp.minimum(self.count, self.rewards.shape[0])
+        return jnp.minimum(self.inserted, self.rewards.shape[0])
 
 
 def empty_buffer(number: int, example: Objects, num_objectives: int) -> ReplayBuffer:
@@ -40,13 +40,13 @@ def insert(buffer: ReplayBuffer, objects: Objects, rewards: Float[Array, "n M"])
     """The buffer after n more objects; of more than K the last K stay."""
     number, slots = rewards.shape[0], buffer.rewards.shape[0]
     kept = min(number, slots)
-    place = (buffer.count + number - kept + jnp.arange(kept)) % slots
+    place = (buffer.inserted + number - kept + jnp.arange(kept)) % slots
 
     def write(old: Array, new: Array) -> Array:
         return old.at[place].set(new[number - kept :], unique_indices=True)
 
     return ReplayBuffer(
-        jax.tree.map(write, buffer.objects, objects), write(buffer.rewards, rewards), buffer.count + number
+        jax.tree.map(write, buffer.objects, objects), write(buffer.rewards, rewards), buffer.inserted + number
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,10 @@ from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.environment import Environment, Objects, State
 from tutelage.gflownets.policy import Policy
 from tutelage.gflownets.trajectories import Trajectories
+
+
+NOISE_AHEAD = 1 << 19
+"""Up to so many random numbers are drawn before a rollout, beyond it in each step."""
 
 
 def sources(environment: Environment, number: int) -> State:
@@ -28,6 +32,7 @@ def rollout(
     *,
     epsilon: float = 0.0,
     start: State | None = None,
+    keep_outputs: bool = False,
 ) -> Trajectories:
     """One trajectory for each condition; no gradient passes. It ends as soon as the last of them is done.
 
@@ -35,44 +40,87 @@ def rollout(
         encoded: the conditions as the policy reads them (`condition.encode`).
         epsilon: probability with which an action is replaced by a uniform legal one.
         start: [B, …], the source for all of them unless given.
+        keep_outputs: put down what the policy says of the steps (`Trajectories.log_pf`), for its own next update.
     """
     batch, length = encoded.shape[0], environment.max_steps
+    shape = (batch, environment.num_actions)
     start = sources(environment, batch) if start is None else start
+
+    def of_step(t: Int[Array, ""]) -> Noise:
+        return draw_noise(jax.random.fold_in(key, t), shape, epsilon, encoded.dtype)
+
+    # Random numbers of one step cost more to set up than to draw: draw those of all steps at once while they are few.
+    few = length * shape[0] * shape[1] <= NOISE_AHEAD
+    ahead = draw_noise(key, (length, *shape), epsilon, encoded.dtype) if few else None
 
     def going(loop: tuple) -> Bool[Array, ""]:
         t, *_, finished, _ = loop
         return (t < length) & ~finished.all()
 
     def body(loop: tuple) -> tuple:
-        t, carry, state, finished, actions = loop
+        t, carry, state, finished, record = loop
         observation, mask = jax.vmap(environment.observe)(state), jax.vmap(environment.mask)(state)
         carry, outputs = policy.step(carry, observation, encoded)
-        action = draw_action(jax.random.fold_in(key, t), outputs.logits, mask, epsilon)
+        noise = of_step(t) if ahead is None else jax.tree.map(lambda leaf: leaf[t], ahead)
+        action = choose(outputs.logits, mask, noise)
         # A finished row still gets an action, which is not taken; −1 says so until the end.
-        actions = jax.lax.dynamic_update_index_in_dim(actions, jnp.where(finished, -1, action), t, axis=0)
+        now = [jnp.where(finished, -1, action)]
+        if keep_outputs:
+            now += [chosen_log_prob(outputs.logits, mask, action), outputs.log_flow]
+        record = [jax.lax.dynamic_update_index_in_dim(rows, row, t, axis=0) for rows, row in zip(record, now)]
         state = where_rows(finished, state, jax.vmap(environment.step)(state, action))
-        return t + 1, carry, state, finished | jax.vmap(environment.done)(state), actions
+        return t + 1, carry, state, finished | jax.vmap(environment.done)(state), record
 
     policy, encoded = jax.lax.stop_gradient((policy, encoded))
     finished = jax.vmap(environment.done)(start)
-    actions = jnp.full((length, batch), -1, jnp.int32)
-    loop = (jnp.zeros((), jnp.int32), policy.start(encoded), start, finished, actions)
-    _, _, state, _, actions = jax.lax.while_loop(going, body, loop)
-    valid = (actions >= 0).T
-    return Trajectories(start, jnp.maximum(actions, 0).T, valid, condition, jax.vmap(environment.object_of)(state))
+    record = [jnp.full((length, batch), -1, jnp.int32)]
+    record += [jnp.zeros((length, batch), encoded.dtype)] * 2 if keep_outputs else []
+    loop = (jnp.zeros((), jnp.int32), policy.start(encoded), start, finished, record)
+    _, _, state, _, (actions, *outputs) = jax.lax.while_loop(going, body, loop)
+    objects = jax.vmap(environment.object_of)(state)
+    kept = [rows.T for rows in outputs]
+    return Trajectories(start, jnp.maximum(actions, 0).T, (actions >= 0).T, condition, objects, *kept)
+
+
+class Noise(NamedTuple):
+    """What decides the actions of N states: Gumbel noise [*, N, A], and whether to explore, bool [*, N]."""
+
+    gumbel: Float[Array, "*steps N A"]
+    explore: Bool[Array, "*steps N"]
+
+
+def draw_noise(key: Key[Array, ""], shape: tuple[int, ...], epsilon: float, dtype: Any = jnp.float32) -> Noise:
+    """Noise of that shape [*, N, A]; exploring with probability ε."""
+    k_action, k_explore = jax.random.split(key)
+    return Noise(
+        jax.random.gumbel(k_action, shape, dtype), jax.random.uniform(k_explore, shape[:-1], jnp.float32) < epsilon
+    )
+
+
+def choose(logits: Float[Array, "N A"], mask: Bool[Array, "N A"], noise: Noise) -> Int[Array, "N"]:
+    """A legal action of each row: a uniform one where it explores, otherwise one in proportion to exp(logit).
+
+    The largest of logit + Gumbel noise is distributed as the softmax, which need not be computed for it.
+    """
+    logits = jnp.where(noise.explore[:, None], 0.0, logits)
+    return jnp.argmax(jnp.where(mask, logits + noise.gumbel, -jnp.inf), axis=-1).astype(jnp.int32)
 
 
 def draw_action(
-    key: Key[Array, ""], logits: Float[Array, "B A"], mask: Bool[Array, "B A"], epsilon: float = 0.0
-) -> Int[Array, "B"]:
-    """A legal action of each row: with probability ε a uniform one, otherwise one in proportion to exp(logit)."""
-    k_action, k_explore = jax.random.split(key)
-    if epsilon > 0:
-        explore = jax.random.uniform(k_explore, logits.shape[:1]) < epsilon
-        logits = jnp.where(explore[:, None], 0.0, logits)
-    # The largest of logit + Gumbel noise is distributed as the softmax, which need not be computed for it.
-    noisy = jnp.where(mask, logits + jax.random.gumbel(k_action, logits.shape, logits.dtype), -jnp.inf)
-    return jnp.argmax(noisy, axis=-1).astype(jnp.int32)
+    key: Key[Array, ""], logits: Float[Array, "N A"], mask: Bool[Array, "N A"], epsilon: float = 0.0
+) -> Int[Array, "N"]:
+    """`choose` with fresh noise."""
+    return choose(logits, mask, draw_noise(key, logits.shape, epsilon, logits.dtype))
+
+
+def chosen_log_prob(
+    logits: Float[Array, "*batch A"], mask: Bool[Array, "*batch A"], action: Int[Array, "*batch"]
+) -> Float[Array, "*batch"]:
+    """log softmax of the legal logits, of one action each. Rows without a legal action give something finite."""
+    mask = mask | ~mask.any(axis=-1, keepdims=True)
+    legal = jnp.where(mask, logits, -jnp.inf)
+    chosen = action[..., None] == jnp.arange(logits.shape[-1], dtype=action.dtype)
+    return jnp.sum(jnp.where(chosen, legal, 0.0), axis=-1) - jax.nn.logsumexp(legal, axis=-1)
 
 
 def backward_rollout(

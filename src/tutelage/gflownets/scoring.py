@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -17,11 +18,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.environment import Environment, Objects, State
 from tutelage.gflownets.policy import Policy
-from tutelage.gflownets.rollout import backward_rollout, equal_rows, where_rows
+from tutelage.gflownets.rollout import backward_rollout, chosen_log_prob, equal_rows, where_rows
 from tutelage.gflownets.trajectories import Steps, Trajectories
 from tutelage.lab.errors import BadInput
 
-CHUNK = 256
+CHUNK = 128
 """Rows of a piece: large enough for a dense product, small enough that what it keeps stays in a core's cache."""
 
 Result = TypeVar("Result")
@@ -79,40 +80,31 @@ def score(
         parts = _in_pieces(policy, environment, trajectories, states, encoded, log_z, inflows, chunk)
     else:
         parts = _whole(policy, environment, trajectories, states, encoded)
-    log_pf, log_pb, log_flow, log_inflow = (jnp.where(valid, part, 0.0) for part in parts)
+    log_pf, log_flow, log_inflow = (jnp.where(valid, part, 0.0) for part in parts)
     log_flow = log_flow.at[:, 0].set(log_z)
+    log_pb = jnp.zeros_like(log_pf)
+    if not environment.is_tree:
+        before, after = _ends(states)
+        log_pb = jax.vmap(jax.vmap(environment.log_pb))(before, trajectories.action.T, after).T
+        log_pb = jnp.where(valid, log_pb, 0.0).astype(log_pf.dtype)
     if inflows and environment.is_tree:
         log_inflow = jnp.where(valid, log_flow + log_pf, 0.0)
     return Steps(log_pf, log_pb, log_flow, valid, log_z, log_reward, log_inflow if inflows else None)
 
 
-def chosen_log_prob(
-    logits: Float[Array, "*batch A"], mask: Bool[Array, "*batch A"], action: Int[Array, "*batch"]
-) -> Float[Array, "*batch"]:
-    """log softmax of the legal logits, of one action each. Rows without a legal action give something finite."""
-    mask = mask | ~mask.any(axis=-1, keepdims=True)
-    legal = jnp.where(mask, logits, -jnp.inf)
-    chosen = action[..., None] == jnp.arange(logits.shape[-1], dtype=action.dtype)
-    return jnp.sum(jnp.where(chosen, legal, 0.0), axis=-1) - jax.nn.logsumexp(legal, axis=-1)
+def _ends(states: State) -> tuple[State, State]:
+    """The states before and after each step, [T, B, …]."""
+    return jax.tree.map(lambda leaf: leaf[:-1], states), jax.tree.map(lambda leaf: leaf[1:], states)
 
 
-def _whole(policy: Policy, environment: Environment, trajectories: Trajectories, states: State, encoded: Array):
-    """All steps in one pass over trajectories."""
-
-    def mapped(function: Callable, *arguments: Any) -> Any:
-        return jax.vmap(jax.vmap(function))(*arguments)
-
-    states = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), states)
-    before = jax.tree.map(lambda leaf: leaf[:, :-1], states)
-    after = jax.tree.map(lambda leaf: leaf[:, 1:], states)
-    outputs = policy.trajectory(mapped(environment.observe, before), encoded)
-    log_pf = chosen_log_prob(outputs.logits, mapped(environment.mask, before), trajectories.action)
-    log_pb = (
-        jnp.zeros_like(log_pf)
-        if environment.is_tree
-        else mapped(environment.log_pb, before, trajectories.action, after)
-    )
-    return log_pf, log_pb, outputs.log_flow, jnp.zeros_like(log_pf)
+def _whole(
+    policy: Policy, environment: Environment, trajectories: Trajectories, states: State, encoded: Array
+) -> tuple[Array, Array, Array]:
+    """log P_F, log F and no inflows [B, T] in one pass over trajectories."""
+    before = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), _ends(states)[0])
+    outputs = policy.trajectory(jax.vmap(jax.vmap(environment.observe))(before), encoded)
+    log_pf = chosen_log_prob(outputs.logits, jax.vmap(jax.vmap(environment.mask))(before), trajectories.action)
+    return log_pf, outputs.log_flow, jnp.zeros_like(log_pf)
 
 
 def _in_pieces(
@@ -124,50 +116,82 @@ def _in_pieces(
     log_z: Array,
     inflows: bool,
     chunk: int,
-):
-    """The valid (trajectory, step) pairs side by side, in pieces; those pieces that hold none are passed over."""
+) -> tuple[Array, Array, Array]:
+    """log P_F, log F and inflows [B, T] of the steps that exist, and their gradients, in pieces of so many of them.
+
+    Loops over as many pieces as there are, forwards and backwards: the backward one computes a piece again, which is
+    cheaper than to keep it. What the policy said when it drew the trajectories spares the forward one.
+    """
     batch, length = trajectories.valid.shape
-    lengths = trajectories.valid.sum(axis=1)
-    ends = jnp.cumsum(lengths)
-    total = ends[-1]
+    chunk = min(chunk, batch * length)
     num_pieces = -(-batch * length // chunk)
-    row = jnp.arange(num_pieces * chunk)
+    lengths = trajectories.valid.sum(axis=1, dtype=jnp.int32)
+    ends = jnp.cumsum(lengths)
+    row = jnp.arange(num_pieces * chunk, dtype=jnp.int32)
     # Row r belongs to the first trajectory that ends after it.
-    who = jnp.minimum(jnp.searchsorted(ends, row, side="right"), batch - 1)
+    who = jnp.minimum(jnp.searchsorted(ends, row, side="right").astype(jnp.int32), batch - 1)
     when = jnp.clip(row - (ends - lengths)[who], 0, length - 1)
-    carry = policy.start(encoded)
-
-    def piece(who: Int[Array, "N"], when: Int[Array, "N"]) -> tuple[Array, Array, Array, Array]:
-        def rows(tree: Any) -> Any:
-            return jax.tree.map(lambda leaf: leaf[who], tree)
-
-        before = jax.tree.map(lambda leaf: leaf[when, who], states)
-        action = trajectories.action[who, when]
-        carry_rows, encoded_rows = rows(carry), encoded[who]
-        _, outputs = policy.step(carry_rows, jax.vmap(environment.observe)(before), encoded_rows)
-        log_pf = chosen_log_prob(outputs.logits, jax.vmap(environment.mask)(before), action)
-        if environment.is_tree:
-            return log_pf, jnp.zeros_like(log_pf), outputs.log_flow, jnp.zeros_like(log_pf)
-        after = jax.tree.map(lambda leaf: leaf[when + 1, who], states)
-        log_pb = jax.vmap(environment.log_pb)(before, action, after).astype(log_pf.dtype)
-        if not inflows:
-            return log_pf, log_pb, outputs.log_flow, jnp.zeros_like(log_pf)
-        start, z = rows(trajectories.start), log_z[who]
-        return log_pf, log_pb, outputs.log_flow, _inflow(policy, environment, after, start, carry_rows, encoded_rows, z)
-
-    shapes = jax.eval_shape(piece, who[:chunk], when[:chunk])
-
-    def passed(who: Array, when: Array) -> Any:
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-    def body(first: Array, part: tuple[Array, Array]) -> tuple[Array, Any]:
-        return first + chunk, jax.lax.cond(first < total, piece, passed, *part)
-
-    by_piece = (who.reshape(num_pieces, chunk), when.reshape(num_pieces, chunk))
-    _, scored = jax.lax.scan(body, jnp.zeros((), total.dtype), by_piece)
-    # Back to [B, T]: where each step's row is.
+    # Where each step's row is.
     place = jnp.minimum((ends - lengths)[:, None] + jnp.arange(length), num_pieces * chunk - 1)
-    return tuple(leaf.reshape(-1)[place] for leaf in scored)
+    live = (ends[-1] + chunk - 1) // chunk
+    arrays, static = eqx.partition(policy, eqx.is_inexact_array)
+    known = None if inflows or trajectories.log_pf is None else (trajectories.log_pf, trajectories.log_flow)
+
+    def piece(learnt: tuple[Any, Any, Array], given: tuple, index: Array) -> tuple[Array, ...]:
+        arrays, carry, log_z = learnt
+        policy = eqx.combine(arrays, static)
+        states, action, start, encoded, who, when, *_ = given
+        who, when = (jax.lax.dynamic_slice_in_dim(rows, index * chunk, chunk) for rows in (who, when))
+        before = jax.tree.map(lambda leaf: leaf[when, who], states)
+        carry, asked = jax.tree.map(lambda leaf: leaf[who], (carry, encoded))
+        _, outputs = policy.step(carry, jax.vmap(environment.observe)(before), asked)
+        log_pf = chosen_log_prob(outputs.logits, jax.vmap(environment.mask)(before), action[who, when])
+        if not inflows:
+            return log_pf, outputs.log_flow
+        after, start = (
+            jax.tree.map(lambda leaf: leaf[when + 1, who], states),
+            jax.tree.map(lambda leaf: leaf[who], start),
+        )
+        return log_pf, outputs.log_flow, _inflow(policy, environment, after, start, carry, asked, log_z[who])
+
+    @jax.custom_vjp
+    def terms(learnt: tuple[Any, Any, Array], given: tuple) -> tuple[Array, ...]:
+        *_, place, live, known = given
+        if known is not None:
+            return known
+
+        def body(index: Array, rows: tuple[Array, ...]) -> tuple[Array, ...]:
+            scored = piece(learnt, given, index)
+            return tuple(
+                jax.lax.dynamic_update_slice_in_dim(all_rows, new, index * chunk, 0)
+                for all_rows, new in zip(rows, scored, strict=True)
+            )
+
+        shapes = jax.eval_shape(piece, learnt, given, jnp.int32(0))
+        rows = tuple(jnp.zeros((num_pieces * chunk,), shape.dtype) for shape in shapes)
+        rows = jax.lax.fori_loop(0, live, body, rows)
+        return tuple(leaf[place] for leaf in rows)
+
+    def forward(learnt: tuple[Any, Any, Array], given: tuple) -> tuple[Any, Any]:
+        return terms(learnt, given), (learnt, given)
+
+    def backward(kept: tuple[Any, Any], cotangents: tuple[Array, ...]) -> tuple[Any, None]:
+        learnt, given = kept
+        *_, who, when, total, _, live, _ = given
+        exists = jnp.arange(num_pieces * chunk) < total
+        rows = tuple(jnp.where(exists, leaf[who, when], 0.0) for leaf in cotangents)
+
+        def body(index: Array, sums: Any) -> Any:
+            pull = jax.vjp(lambda learnt: piece(learnt, given, index), learnt)[1]
+            (part,) = pull(tuple(jax.lax.dynamic_slice_in_dim(leaf, index * chunk, chunk) for leaf in rows))
+            return jax.tree.map(jnp.add, sums, part)
+
+        return jax.lax.fori_loop(0, live, body, jax.tree.map(jnp.zeros_like, learnt)), None
+
+    terms.defvjp(forward, backward)
+    given = (states, trajectories.action, trajectories.start, encoded, who, when, ends[-1], place, live, known)
+    log_pf, log_flow, *rest = terms((arrays, policy.start(encoded), log_z), given)
+    return log_pf, log_flow, rest[0] if rest else jnp.zeros_like(log_pf)
 
 
 def _inflow(
@@ -219,8 +243,8 @@ def log_prob(
 ) -> Float[Array, "B"]:
     """log P(x | condition) of objects [B, …].
 
-    Exact for trees. Otherwise log of the mean over `num_draws` backward trajectories of P_F(τ) / P_B(τ | x): the mean is
-    unbiased, its logarithm on average too low.
+    Exact for trees. Otherwise log of the mean over `num_draws` backward trajectories of P_F(τ) / P_B(τ | x): the mean
+    is unbiased, its logarithm on average too low.
     """
     number = encoded.shape[0]
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from tutelage.gflownets import gaussian_process as gp
@@ -158,37 +159,36 @@ def _fit(
         log_p = log_p - 0.5 * targets.shape[1] * jnp.log(2.0 * jnp.pi)
         return (jnp.sum(jnp.where(held, log_p, 0.0)) / jnp.maximum(jnp.sum(held), 1)).astype(jnp.float32)
 
-    optimizer = optax.multi_transform(
-        {
-            "encoder": optax.adamw(config.learning_rate, weight_decay=config.weight_decay),
-            "process": optax.adam(config.learning_rate),
-        },
-        Surrogate("encoder", "process"),  # pyright: ignore[reportArgumentType]
-    )
+    # One vector instead of many small arrays: a fraction of the operations to compile, and to run.
+    first, shaped = ravel_pytree(surrogate)
+    of_encoder = jax.tree.map(jnp.ones_like, surrogate.encoder), jax.tree.map(jnp.zeros_like, surrogate.process)
+    decay = config.weight_decay * ravel_pytree(of_encoder)[0]
+    adam = optax.scale_by_adam()
 
     def going(loop: tuple) -> Bool[Array, ""]:
         step, *_, best_step = loop
         return (step < config.steps) & (step - best_step < config.patience)
 
     def body(loop: tuple) -> tuple:
-        step, surrogate, moments, best, score, best_step = loop
-        found = held_out(surrogate)
+        step, flat, moments, best, score, best_step = loop
+        found = held_out(shaped(flat))
         better = found > score
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), surrogate, best)
+        best = jnp.where(better, flat, best)
         score, best_step = jnp.where(better, found, score), jnp.where(better, step, best_step)
 
         def one(carry: tuple, shift: Int[Array, ""]) -> tuple:
-            surrogate, moments = carry
-            gradient = jax.grad(loss)(surrogate, step + shift)
-            updates, moments = optimizer.update(gradient, moments, surrogate)
-            return (optax.apply_updates(surrogate, updates), moments), None
+            flat, moments = carry
+            gradient = jax.grad(lambda flat: loss(shaped(flat), step + shift))(flat)
+            direction, moments = adam.update(gradient, moments)
+            return (flat - config.learning_rate * (direction + decay * flat), moments), None
 
-        (surrogate, moments), _ = jax.lax.scan(one, (surrogate, moments), jnp.arange(config.period, dtype=jnp.int32))
-        return step + jnp.int32(config.period), surrogate, moments, best, score, best_step
+        (flat, moments), _ = jax.lax.scan(one, (flat, moments), jnp.arange(config.period, dtype=jnp.int32))
+        return step + jnp.int32(config.period), flat, moments, best, score, best_step
 
     zero, lowest = jnp.zeros((), jnp.int32), jnp.full((), -jnp.inf, jnp.float32)
-    loop = (zero, surrogate, optimizer.init(surrogate), surrogate, lowest, zero)
+    loop = (zero, first, adam.init(first), first, lowest, zero)
     step, _, _, best, score, _ = jax.lax.while_loop(going, body, loop)
+    best = shaped(best)
     posterior = gp.condition_on(double(best.process), inputs(best.encoder), double(targets), there, config.noise_floor)
     single = jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else leaf.astype(jnp.float32), posterior)
     return Fitted(best, single, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), scaling), score, step)

@@ -19,6 +19,8 @@ class Trajectories(NamedTuple):
         valid: bool [B, T]: the step was taken.
         condition: what each was asked for.
         objects: what they ended in, [B, …].
+        log_pf, log_flow: log P_F(a_t | s_t) and log F(s_t) by the policy that is about to learn from them, f32 [B, T],
+            if it drew them itself; the loss then need not work them out again.
     """
 
     start: State
@@ -26,6 +28,8 @@ class Trajectories(NamedTuple):
     valid: Bool[Array, "B T"]
     condition: Condition
     objects: Objects
+    log_pf: Float[Array, "B T"] | None = None
+    log_flow: Float[Array, "B T"] | None = None
 
 
 class Steps(NamedTuple):

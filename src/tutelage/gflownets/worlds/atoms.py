@@ -57,7 +57,13 @@ def atoms(config: AtomConfig, seh: Predictor | None = None) -> Problem:
     environment = atom_environment(config.min_atoms, config.max_atoms, config.max_rings)
     return Problem(
         environment=environment,
-        objectives=molecule_objectives(config.objectives, atom_smiles, seh),
+        objectives=molecule_objectives(
+            config.objectives,
+            atom_smiles,
+            seh,
+            target_weight=config.target_weight,
+            weight_width=config.weight_width,
+        ),
         distances=distances_between(atom_smiles),
         variation=regrown_variation(environment, _STEPS_BACK),
         mutate=regrowth(environment, _STEPS_BACK),

@@ -119,19 +119,24 @@ def grid_environment(dimensions: int, side: int, *, terminate_at_edge: bool = Fa
     def _at_edge(position: Int[Array, "D"]) -> Bool[Array, ""]:
         return (position == edge).any() & terminate_at_edge
 
-    def parents(after: Cell) -> Bool[Array, "A"]:
-        """By the action that leads from it: which parents a state has."""
+    def ways(after: Cell) -> Bool[Array, "A"]:
+        """Which actions may have led to a state, each from a parent of its own."""
         at_edge = _at_edge(after.position)
         stopped = after.over & ~at_edge
         from_below = jnp.where(at_edge, after.position == edge, after.position > 0)
         return jnp.append(from_below & ~stopped, stopped)
 
     def log_pb(state: Cell, action: Int[Array, ""], after: Cell) -> Float[Array, ""]:
-        return -jnp.log(parents(after).sum().astype(jnp.float32))
+        return -jnp.log(ways(after).sum().astype(jnp.float32))
 
     def retrace(key: Key[Array, ""], after: Cell) -> tuple[Cell, Int[Array, ""]]:
-        action = jax.random.categorical(key, jnp.where(parents(after), 0.0, -jnp.inf)).astype(jnp.int32)
+        action = jax.random.categorical(key, jnp.where(ways(after), 0.0, -jnp.inf)).astype(jnp.int32)
         return Cell(after.position - (np.arange(dimensions) == action), jnp.zeros((), bool)), action
+
+    def parents(state: Cell) -> tuple[Cell, Int[Array, "K"], Bool[Array, "K"]]:
+        below = jnp.maximum(state.position - np.eye(dimensions + 1, dimensions, dtype=np.int32), 0)
+        actions = jnp.arange(dimensions + 1, dtype=jnp.int32)
+        return Cell(below, jnp.zeros(dimensions + 1, bool)), actions, ways(state)
 
     def observe(state: Cell) -> Float[Array, "F"]:
         return jax.nn.one_hot(state.position, side, dtype=jnp.float32).reshape(-1)
@@ -149,6 +154,7 @@ def grid_environment(dimensions: int, side: int, *, terminate_at_edge: bool = Fa
         object_of=lambda state: state.position,
         terminal=lambda cell: Cell(cell, jnp.ones((), bool)),
         is_tree=dimensions == 1,
+        parents=parents,
     )
 
 

@@ -5,7 +5,11 @@
     mw     clip((300 − MW) / 700 + 1, 0, 1): 1 up to 300 Da, 0 from 1000 Da on
     seh    clip(prediction / 8, 1e-4, 100) of a predictor that the user brings; it may exceed 1
 
-as in the molecule code of the paper's authors (recursionpharma/gflownet). RDKit's objects stay on the host: objects
+as in the molecule code of the paper's authors (recursionpharma/gflownet), and
+
+    mw_target    exp(−((MW − target) / width)²), for small molecules, all of which have a 'mw' of 1
+
+RDKit's objects stay on the host: objects
 are integer arrays, and `render` makes SMILES of them.
 """
 
@@ -22,7 +26,8 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from tutelage.gflownets.objectives import Objectives
-from tutelage.lab.errors import BadInput
+from tutelage.gflownets.worlds.molecules_config import MEASURES, TARGET_WEIGHT, WEIGHT_WIDTH
+from tutelage.lab.errors import BadInput, nearest
 
 Render = Callable[[np.ndarray], str]
 Predictor = Callable[[Sequence[str]], ArrayLike]
@@ -91,15 +96,20 @@ def seh_reward(prediction: ArrayLike) -> np.ndarray:
     return np.clip(np.asarray(prediction, np.float64) / 8.0, 1e-4, SEH_UPPER)
 
 
-_MEASURES = {"qed": qed_reward, "sa": sa_reward, "mw": mw_reward}
-
-
-def molecule_objectives(names: Sequence[str], render: Render, seh: Predictor | None = None) -> Objectives:
+def molecule_objectives(
+    names: Sequence[str],
+    render: Render,
+    seh: Predictor | None = None,
+    *,
+    target_weight: float = TARGET_WEIGHT,
+    weight_width: float = WEIGHT_WIDTH,
+) -> Objectives:
     """Objectives of molecules, on the host.
 
     Args:
-        names: of 'qed', 'sa', 'mw', 'seh'.
+        names: of 'qed', 'sa', 'mw', 'mw_target', 'seh'.
         render: object -> SMILES.
+        target_weight, weight_width: of 'mw_target', in Da.
         seh: predictor of the affinity to sEH on its own scale, about 0 to 8; its weights are not part of this library.
 
     Raises:
@@ -107,15 +117,20 @@ def molecule_objectives(names: Sequence[str], render: Render, seh: Predictor | N
     """
     toolkit()
     for name in names:
-        if name not in (*_MEASURES, "seh"):
-            raise BadInput(f"objectives: {name!r} is not one of {', '.join((*_MEASURES, 'seh'))}")
+        if name not in MEASURES:
+            raise BadInput(f"objectives: {name!r} is not one of {', '.join(MEASURES)}{nearest(name, MEASURES)}")
     if "seh" in names and seh is None:
         raise BadInput("objectives: 'seh' needs a predictor of your own: a function of SMILES, seh=function")
+
+    def near_target(molecule: Any) -> float:
+        return float(np.exp(-(((toolkit().Descriptors.MolWt(molecule) - target_weight) / weight_width) ** 2)))
+
+    measures = {"qed": qed_reward, "sa": sa_reward, "mw": mw_reward, "mw_target": near_target}
 
     def rewards(objects: np.ndarray) -> Float[np.ndarray, "n M"]:
         smiles = [render(row) for row in objects]
         molecules = [parsed(text) for text in smiles]
-        columns = [_seh(seh, smiles) if name == "seh" else list(map(_MEASURES[name], molecules)) for name in names]
+        columns = [_seh(seh, smiles) if name == "seh" else list(map(measures[name], molecules)) for name in names]
         return np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
 
     upper = tuple(SEH_UPPER if name == "seh" else 1.0 for name in names)

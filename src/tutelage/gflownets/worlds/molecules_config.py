@@ -9,8 +9,10 @@ from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
 from tutelage.lab.settings import setting
 
-MEASURES = ("qed", "sa", "mw", "seh")
+MEASURES = ("qed", "sa", "mw", "mw_target", "seh")
 """What can be measured of a molecule; 'seh' needs a predictor that the user brings."""
+TARGET_WEIGHT, WEIGHT_WIDTH = 105.0, 12.25
+"""Daltons: in the middle of what nine heavy atoms weigh."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,10 @@ class FragmentConfig:
         2, "Fewest building blocks, unless no attachment point is left before.", interval="[1, 32]", source="recursion"
     )
     objectives: tuple[str, ...] = setting(
-        ("qed", "sa", "mw"), "What is measured.", choices=MEASURES, source="recursion, which has seh too"
+        ("qed", "sa", "mw"),
+        "What is measured.",
+        choices=tuple(name for name in MEASURES if name != "mw_target"),
+        source="recursion, which has seh too",
     )
     blocks: str = setting("", "A text file of building blocks, one SMILES a line; '' for the library's own 72.")
     join_heteroatoms: bool = setting(
@@ -37,7 +42,16 @@ class AtomConfig:
     max_atoms: int = setting(9, "Most heavy atoms.", interval="[1, 16]", source="QM9")
     min_atoms: int = setting(2, "Fewest heavy atoms, where valences leave room for them.", interval="[1, 16]")
     max_rings: int = setting(4, "Most independent rings.", interval="[0, 8]")
-    objectives: tuple[str, ...] = setting(("qed", "sa", "mw"), "What is measured.", choices=MEASURES)
+    objectives: tuple[str, ...] = setting(
+        ("qed", "sa", "mw_target"),
+        "What is measured. 'mw' is 1 for every molecule of this size.",
+        choices=MEASURES,
+        source="recursion: qed, sa, mw and a gap of orbitals",
+    )
+    target_weight: float = setting(TARGET_WEIGHT, "Weight that mw_target asks for.", interval="(0, inf)", unit="Da")
+    weight_width: float = setting(
+        WEIGHT_WIDTH, "Distance from it at which mw_target is 1/e.", interval="(0, inf)", unit="Da"
+    )
 
 
 def check_fragments(config: FragmentConfig) -> None:

@@ -70,6 +70,7 @@ CLAIMS = (
             ("soft_q", "conditional soft Q-learning"),
             ("envelope_q", "envelope Q-learning"),
             ("mars", "Markov chains (MARS)"),
+            ("genetic", "a genetic algorithm"),
             ("nsga2", "NSGA-II"),
         )
     ),
@@ -84,6 +85,7 @@ CLAIMS = (
             ("a2c", "conditional A2C"),
             ("envelope_q", "envelope Q-learning"),
             ("mars", "Markov chains (MARS)"),
+            ("genetic", "a genetic algorithm"),
             ("nsga2", "NSGA-II"),
         )
     ),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float, Key
 
 from tutelage.gflownets import exact
 from tutelage.gflownets.condition import Condition, beta_range, simplex_grid
+from tutelage.gflownets.config import RewardConfig
 from tutelage.gflownets.enumeration import StateGraph, enumerate_states
 from tutelage.gflownets.figures import sample_figures
 from tutelage.gflownets.gflownet import GFlowNetState, encoded
@@ -30,6 +32,8 @@ from tutelage.studies.mogfn.config import Config
 ROWS_AT_ONCE = 2048
 """Conditions that are answered together."""
 HELD_OUT_KEY = 0x6F7574
+TEMPERED = ("gflownet", "soft_q", "mars")
+"""Methods that learn from ℓ(x) = max(β log R, floor), to which all objects at the floor are the same."""
 
 
 class Exactness(NamedTuple):
@@ -164,6 +168,8 @@ def measurer(
         k = min(chosen.top_k, chosen.num_samples)
         figures = sample_figures(rewards, objects, weights, problem, k=k, scalarisation=scalarisation)
         figures |= use_of_the_condition(rewards, weights, scalarisation)
+        if config.method in TEMPERED:
+            figures |= at_the_floor(rewards, weights, asked_beta(config), config.gflownet.reward)
         figures["evaluations"] = float(found["evaluations"])
         laws = known() if "log_pf" in found else None
         if laws is not None:
@@ -213,7 +219,9 @@ def use_of_the_condition(
     """
     means = rewards.mean(axis=1)
     spread = (means.std(axis=0) > 0) & (weights.std(axis=0) > 0)
-    correlations = [pearson(weights[:, i], means[:, i]) if spread[i] else 0.0 for i in range(weights.shape[1])]
+    correlations = [
+        float(pearson(weights[:, i], means[:, i])) if spread[i] else 0.0 for i in range(weights.shape[1])
+    ]
     number = len(weights)
     table = np.empty((number, number))  # [asked, answered]
     flat = jnp.asarray(rewards.reshape(-1, rewards.shape[-1]))
@@ -227,6 +235,31 @@ def use_of_the_condition(
         "mean_reward": float(own),
         "shuffle_loss": float(1 - others / own) if own > 0 else 0.0,
     }
+
+
+def at_the_floor(
+    rewards: Float[np.ndarray, "P n M"], weights: Float[np.ndarray, "P M"], beta: float, reward: RewardConfig
+) -> dict[str, float]:
+    """`reward_floor`: the share of a preference's samples whose ℓ(x) is the floor, the largest over preferences.
+
+    Warns of preferences of whose samples more than 99 % are there: then nothing tells the sampler what is better.
+    """
+    log_r = np.asarray(_log_rewards(rewards, np.asarray(weights, rewards.dtype), reward.scalarisation), np.float64)
+    share = (beta * log_r <= reward.floor).mean(axis=1)
+    if len(lost := np.flatnonzero(share > 0.99)):
+        first = ", ".join(f"{weight:g}" for weight in weights[lost[0]])
+        warnings.warn(
+            f"reward floor: under {len(lost)} of {len(weights)} preferences, the first ({first}), more than 99 % of "
+            f"the samples have a reward of 0, or β log R at or below gflownet.reward.floor = {reward.floor:g} "
+            f"(β = {beta:g}); the sampler cannot tell them apart",
+            stacklevel=2,
+        )
+    return {"reward_floor": float(share.max())}
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _log_rewards(rewards: Array, weights: Array, scalarisation: str) -> Array:
+    return log_scalar(rewards, jnp.broadcast_to(weights[:, None], rewards.shape), scalarisation)
 
 
 @functools.partial(jax.jit, static_argnums=2)

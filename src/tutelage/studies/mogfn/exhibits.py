@@ -152,7 +152,7 @@ def laws(config: Config, problem: Problem, state: GFlowNetState) -> list[Exhibit
 
 def queries(problem: Problem, state: ActiveLearningState, initial: int) -> list[Exhibit]:
     """What active learning has evaluated, and the best of it."""
-    objects, rewards, _ = state.evaluated.known()
+    objects, rewards, _ = state.evaluated.host()
     names = problem.objectives.names
     best = np.flatnonzero(pareto.nondominated(rewards, maximise=True, duplicates=False))
     order = best[np.argsort(-rewards[best, 0], kind="stable")]

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tutelage.backends.torch_program import Last, TorchProgram, torch_program
+from tutelage.backends.torch_program import TorchProgram, torch_program
 from tutelage.lab.errors import BadInput
+from tutelage.lab.program import Last
 from tutelage.lm.sampling import Sampling
 from tutelage.posttraining import rewards
 from tutelage.posttraining.expert_iteration import ExpertIteration
