@@ -101,7 +101,7 @@ def test_operations_of_the_floor_are_two_for_each_weight_and_row(module):
     assert counted == 2 * (rows * (3 * first + 4 * rest) + 4 * 3 * condition * 8)
 
 
-def test_our_side_runs_all_steps_and_its_products_are_timed(module):
+def test_our_side_runs_all_steps_and_its_products_are_timed(module, monkeypatch):
     """Only the farthest cell is an object, so every trajectory is as long as they come."""
     import jax
 
@@ -114,7 +114,8 @@ def test_our_side_runs_all_steps_and_its_products_are_timed(module):
     method = gflownet(problem, GFlowNetConfig(batch_size=4, network=NetworkConfig(width=8, z_layers=0)), 1)
     asked = condition([[0.5, 0.5]] * 4, 16.0, 2)
     assert (jax.jit(method.sample)(method.init(jax.random.key(0)), jax.random.key(1), asked) == 2).all()
-    found = growth.floor(SMALL, 0.01)
+    monkeypatch.setattr(module("floor"), "BATCH", 0.001)
+    found = growth.floor(SMALL, 0.001)
     assert found["steps"] == 5 and len(found["seconds"]) == growth.SAMPLES
     assert all(seconds > 0 for seconds in (*found["seconds"], found["floor"]))
     assert found["bytes"] == sum(growth.moved(product) for product in growth.products(SMALL))
