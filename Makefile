@@ -45,6 +45,7 @@ test-all: lint
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/minimax.py
 	$(BIN)/python benchmarks/lm.py
+	$(BIN)/python benchmarks/mogfn.py
 	$(BIN)/python benchmarks/reason_rl.py
 
 docs: $(VENV)/.dev

@@ -67,8 +67,9 @@ def test_a_tournament_prefers_the_dominating_then_the_less_crowded() -> None:
 def test_children_are_different_from_members_and_each_other_while_there_is_room() -> None:
     problem = tiny_grid(side=12, dims=4)
     method = nsga2(problem, SHARED, NSGA2Config(attempts=20))
-    update = hosted_update(method, lambda objects: np.asarray(problem.objectives.rewards(objects)))
-    state, _ = update(method.init(jax.random.key(0)))
+    rewards = jax.jit(problem.objectives.rewards)
+    update = hosted_update(method, lambda objects: np.asarray(rewards(objects)))
+    state, _ = update(jax.jit(method.init)(jax.random.key(0)))
     for _ in range(3):
         members = {tuple(row) for row in np.asarray(state.objects).tolist()}
         children = [tuple(row) for row in np.asarray(method.propose(state).objects).tolist()]
@@ -80,8 +81,9 @@ def test_children_are_different_from_members_and_each_other_while_there_is_room(
 def test_a_space_smaller_than_the_population_is_no_dead_end() -> None:
     problem = tiny_grid(side=2)
     method = nsga2(problem, SHARED, NSGA2Config(attempts=2))
-    update = hosted_update(method, lambda objects: np.asarray(problem.objectives.rewards(objects)))
-    state = method.init(jax.random.key(0))
+    rewards = jax.jit(problem.objectives.rewards)
+    update = hosted_update(method, lambda objects: np.asarray(rewards(objects)))
+    state = jax.jit(method.init)(jax.random.key(0))
     for _ in range(3):
         state, metrics = update(state)
     assert metrics["different"] == pytest.approx(4 / 12)

@@ -64,11 +64,11 @@ def table(scaled: np.ndarray) -> TabularPolicy:
 def given_trajectories():
     cells = jnp.asarray(np.tile(CELLS, (12, 1)))
     condition = Condition(jnp.tile(jnp.array([0.3, 0.7]), (len(cells), 1)), jnp.full(len(cells), 2.0))
-    trajectories = backward_rollout(PROBLEM.environment, jax.random.key(0), cells, condition)
+    trajectories = jax.jit(lambda key: backward_rollout(PROBLEM.environment, key, cells, condition))(jax.random.key(0))
     return trajectories, jnp.asarray(np.tile(LOG_REWARD, 12), jnp.float32)
 
 
-@pytest.mark.parametrize(("alpha", "backward"), [(1.0, False), (1.0, True), (0.5, True)])
+@pytest.mark.parametrize(("alpha", "backward"), [(1.0, False), (0.5, True)])
 def test_the_exact_solution_is_the_fixed_point_and_learning_reaches_it(alpha: float, backward: bool) -> None:
     config = SoftQConfig(alpha=alpha, backward_reward=backward)
     trajectories, log_reward = given_trajectories()
@@ -77,7 +77,7 @@ def test_the_exact_solution_is_the_fixed_point_and_learning_reaches_it(alpha: fl
     def loss(policy: TabularPolicy, target: TabularPolicy) -> jax.Array:
         return soft_q_loss(policy, target, PROBLEM.environment, trajectories, encoded, log_reward, config)
 
-    assert float(loss(table(solution), table(solution))) < 1e-9
+    assert float(jax.jit(loss)(table(solution), table(solution))) < 1e-9
 
     @jax.jit
     def learnt(logits: jax.Array) -> jax.Array:
