@@ -51,15 +51,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class InverseConfig:
-    """When the inverse of the policy's chain is computed anew; between, single rows are exchanged."""
+    """When the inverse of the policy's chain is corrected as a whole; between, single rows are exchanged."""
 
-    period: int = setting(
-        300, "Steps after which it is computed anew at the latest.", interval="[1, inf)", unit="steps"
-    )
+    period: int = setting(300, "Steps after which it is corrected at the latest.", interval="[1, inf)", unit="steps")
     tolerance: float = setting(
-        1e-3,
-        "Residual at the visited state, as a share of the inverse's largest entry there, beyond which it is at once.",
-        interval="(0, inf)",
+        1e-2, "Residual at the visited state beyond which it is corrected at once.", interval="(0, inf)"
     )
 
 

@@ -85,10 +85,16 @@ def draw(key: Key[Array, ""], weights: Float[Array, "n"], shape: tuple[int, ...]
     return jnp.minimum(found, weights.shape[0] - 1).astype(jnp.int32)
 
 
-def at_once(due: Any, compute: Callable[[], PyTree], otherwise: PyTree) -> PyTree:
-    """`compute()` where `due`, else `otherwise`.
+def at_once(due: Any, compute: Callable[..., PyTree], otherwise: PyTree, *operands: PyTree) -> PyTree:
+    """`compute(*operands)` where `due`, else `otherwise`.
 
     A loop of at most one turn: unlike `lax.cond` it costs nothing under `vmap` in the steps in which no member is due.
+    What `compute` reads must be among its operands.
     """
-    _, result = jax.lax.while_loop(lambda carry: carry[0], lambda _: (jnp.zeros((), bool), compute()), (due, otherwise))
-    return result
+
+    def turn(carry: tuple[Any, PyTree]) -> tuple[Any, PyTree]:
+        # Without the barrier nothing in the loop depends on it, and the compiler computes it ahead: in every step.
+        _, read = jax.lax.optimization_barrier((carry[0], operands))
+        return jnp.zeros((), bool), compute(*read)
+
+    return jax.lax.while_loop(lambda carry: carry[0], turn, (due, otherwise))[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -19,7 +20,7 @@ class PolicyChain(NamedTuple):
         P: [S, S].
         r: reward of each state, [S].
         inverse: M = (I − P + 1uᵀ)^{-1} with u uniform.
-        age: steps since M was computed from P, int32.
+        age: steps since the inverse was last corrected as a whole, modulo the period; int32.
     """
 
     P: Float[Array, "S S"]
@@ -28,11 +29,12 @@ class PolicyChain(NamedTuple):
     age: Int[Array, ""]
 
 
-def policy_chain(P: Float[Array, "S S"], r: Float[Array, "S"]) -> PolicyChain:
-    """The chain with a fresh inverse."""
-    num_states = r.shape[0]
-    u = jnp.full(num_states, 1 / num_states, P.dtype)
-    return PolicyChain(P, r, inverted(P, u), jnp.zeros((), jnp.int32))
+def unknown_chain(num_states: int) -> PolicyChain:
+    """The chain of a model that has seen nothing: every successor as likely, a reward of ½; M is the identity."""
+    M = jnp.eye(num_states)
+    u = jnp.full(num_states, 1 / num_states, M.dtype)
+    P = jnp.full((num_states, num_states), 1 / num_states, M.dtype)
+    return PolicyChain(P, jnp.full(num_states, 0.5, M.dtype), ChainInverse(M, u), jnp.zeros((), jnp.int32))
 
 
 def with_row(chain: PolicyChain, s: Int[Array, ""], row: Float[Array, "S"], reward: Float[Array, ""]) -> PolicyChain:
@@ -45,11 +47,33 @@ def with_row(chain: PolicyChain, s: Int[Array, ""], row: Float[Array, "S"], rewa
 
 
 def refreshed(chain: PolicyChain, s: Int[Array, ""], config: InverseConfig) -> PolicyChain:
-    """One step older; the inverse anew where that is due, by age or by the residual of its row s."""
+    """One step older; the inverse corrected where that is due, by the period or by the residual of its row s."""
     M, u = chain.inverse
     residual = M[s] - chain.P[s] @ M + u @ M
-    size = jnp.abs(M[s]).max()
-    drifted = ~(jnp.abs(residual.at[s].add(-1)).max() <= config.tolerance * jnp.maximum(size, 1))
-    due = drifted | (chain.age + 1 >= config.period)
-    fresh = at_once(due, lambda: inverted(chain.P, u), chain.inverse)
-    return chain._replace(inverse=fresh, age=jnp.where(due, 0, chain.age + 1))
+    drifted = ~(jnp.abs(residual.at[s].add(-1)).max() <= config.tolerance)
+    age = (chain.age + 1) % config.period
+    inverse = at_once(drifted | (age == 0), _corrected, chain.inverse, chain.inverse, chain.P)
+    return chain._replace(inverse=inverse, age=age)
+
+
+def _corrected(inverse: ChainInverse, P: Float[Array, "S S"]) -> ChainInverse:
+    """Two steps of Newton's iteration M ← M + M(I − BM), which square the error; anew where that is too large.
+
+    Products alone are batched well by every device; a batch of inversions is not.
+    """
+    M, u = inverse
+    num_states = u.shape[0]
+
+    def error(M: Float[Array, "S S"]) -> Float[Array, "S S"]:
+        # B = I − P + 1uᵀ
+        return jnp.eye(num_states, dtype=M.dtype) - M + P @ M - u @ M
+
+    first = M + M @ error(M)
+    left = error(first)
+    converges = jnp.abs(left).sum(axis=1).max() < 0.1
+    return ChainInverse(at_once(~converges, _anew, first + first @ left, P, u), u)
+
+
+@jax.custom_batching.sequential_vmap
+def _anew(P: Any, u: Any) -> Any:
+    return inverted(P, u).M

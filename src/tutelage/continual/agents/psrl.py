@@ -55,12 +55,12 @@ def psrl(num_states: int, num_actions: int, config: PSRLConfig) -> Agent:
         )
         doubled = state.visits[s, a] > 2 * state.before[s, a]
         ends = doubled | (state.length > state.last_length)
-        policy, before, length, last_length = at_once(
-            ends,
-            lambda: (_plan(key, state, config), state.visits, jnp.zeros((), jnp.int32), state.length),
-            (state.policy, state.before, state.length, state.last_length),
+        return state._replace(
+            policy=at_once(ends, lambda key, state: _plan(key, state, config), state.policy, key, state),
+            before=jnp.where(ends, state.visits, state.before),
+            length=jnp.where(ends, 0, state.length),
+            last_length=jnp.where(ends, state.length, state.last_length),
         )
-        return state._replace(policy=policy, before=before, length=length, last_length=last_length)
 
     return Agent("psrl", init, act, update, {"prior": config.prior})
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from tutelage.continual.agents.agent import Agent, Hyper, draw, epsilon_greedy
-from tutelage.continual.agents.policy_chain import PolicyChain, policy_chain, refreshed, with_row
+from tutelage.continual.agents.policy_chain import PolicyChain, refreshed, unknown_chain, with_row
 from tutelage.continual.agents.tabular_model import (
     TabularModel,
     empty_model,
@@ -42,9 +42,7 @@ def rho_gradient(num_states: int, num_actions: int, config: RhoGradientConfig, m
     def init(key: Key[Array, ""], hyper: Hyper) -> RhoGradientState:
         counted = empty_model(num_states, num_actions, model)
         logits = jax.random.normal(key, (num_states, num_actions), counted.prior.dtype)
-        # Nothing seen yet: whatever the policy, every successor is as likely and every reward ½.
-        P = jnp.full((num_states, num_states), 1 / num_states, counted.prior.dtype)
-        return RhoGradientState(counted, logits, policy_chain(P, jnp.full(num_states, 0.5, P.dtype)), hyper)
+        return RhoGradientState(counted, logits, unknown_chain(num_states), hyper)
 
     def act(key: Key[Array, ""], state: RhoGradientState, s: Int[Array, ""]) -> Int[Array, ""]:
         policy_key, explore_key = jax.random.split(key)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from tutelage.continual.agents.agent import Agent, Hyper, draw, epsilon_greedy
-from tutelage.continual.agents.policy_chain import PolicyChain, policy_chain, refreshed, with_row
+from tutelage.continual.agents.policy_chain import PolicyChain, refreshed, unknown_chain, with_row
 from tutelage.continual.agents.tabular_model import (
     TabularModel,
     empty_model,
@@ -135,9 +135,7 @@ def _init(num_states: int, num_actions: int, config: ModelConfig):
     def init(key: Key[Array, ""], hyper: Hyper) -> RhoState:
         model = empty_model(num_states, num_actions, config)
         policy = jax.random.randint(key, (num_states,), 0, num_actions, jnp.int32)
-        every = jnp.arange(num_states)
-        P = model.counts[every, policy] / model.counts[every, policy].sum(axis=1, keepdims=True)
-        return RhoState(model, policy, policy_chain(P, jnp.full(num_states, 0.5, P.dtype)), hyper)
+        return RhoState(model, policy, unknown_chain(num_states), hyper)
 
     return init
 

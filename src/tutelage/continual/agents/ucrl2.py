@@ -57,8 +57,8 @@ def ucrl2(num_states: int, num_actions: int, config: UCRL2Config) -> Agent:
         # The action just taken is the only one whose count can have doubled.
         in_episode = state.visits[s, a] - state.before[s, a]
         ends = in_episode >= jnp.maximum(1, state.before[s, a])
-        policy, before = at_once(ends, lambda: (_plan(state, config), state.visits), (state.policy, state.before))
-        return state._replace(policy=policy, before=before)
+        policy = at_once(ends, lambda state: _plan(state, config), state.policy, state)
+        return state._replace(policy=policy, before=jnp.where(ends, state.visits, state.before))
 
     return Agent("ucrl2", init, act, update, {"confidence": config.confidence, "scale": config.scale})
 
