@@ -115,7 +115,7 @@ def test_published_settings_are_those_of_the_page():
         ("grid", {"gflownet.beta.scale": -1.0}, "gflownet.beta.scale = -1.0: must be in (0, inf)"),
         ("grid", {"gflownet.beta.kind": "uniform", "gflownet.beta.low": 16.0}, "gflownet.beta.low = 16 and high = 16"),
         ("mogfn", {"evaluation.beta": -1.0}, "evaluation.beta = -1.0: must be in [0, inf)"),
-        ("grid", {"evaluation.exact_betas": (1.0, 0.0)}, "evaluation.exact_betas = (1.0, 0.0): each must be in (0, inf)"),
+        ("grid", {"evaluation.exact_betas": (1.0, 0.0)}, "exact_betas = (1.0, 0.0): each must be in (0, inf)"),
         ("mogfn", {"ngrams.min_len": 5}, "min_len = 5 and max_len = 4: must be 1 ≤ min_len ≤ max_len"),
         ("aptamers", {"aptamers.min_len": 11}, "min_len = 11 and max_len = 10: must be 1 ≤ min_len ≤ max_len"),
         ("mogfn", {"ngrams.motifs": ("AV", "AV")}, "motifs: 'AV' is there twice"),
