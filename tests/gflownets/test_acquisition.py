@@ -102,7 +102,11 @@ def process(noise=1e-4):
     targets = jnp.asarray(np.stack([np.sin(inputs[:, 0]), np.cos(inputs[:, 1])], axis=1), jnp.float32)
     parameters = gp.initial_parameters(2, 2, 0.7, noise)
     parameters = parameters._replace(partial=jnp.asarray([0.8], jnp.float32))
-    return jax.jit(gp.condition_on, static_argnums=4)(parameters, inputs, targets, jnp.ones(8, bool), 1e-4), inputs, targets
+    return (
+        jax.jit(gp.condition_on, static_argnums=4)(parameters, inputs, targets, jnp.ones(8, bool), 1e-4),
+        inputs,
+        targets,
+    )
 
 
 def log_a(posterior, inputs, targets, points, kind, num_samples, smoothing=1e-3):
