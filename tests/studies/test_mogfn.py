@@ -41,6 +41,7 @@ pytestmark = [
 ]
 FAST = ("grid", "nsga2", "random")
 """Arms of each kind of program (compiled, on the host, without a network) that run in every suite; others are slow."""
+LEARN_EVERYTHING = ("mogfn", "grid_subtb", "grid_db", "raw_preferences", "replay")
 
 
 @pytest.mark.parametrize("place", study.map.values(), ids=study.map.keys())
@@ -303,9 +304,10 @@ def test_a_loaded_state_goes_on_to_the_same_bits(arm):
     assert any(not np.array_equal(once[name], saved[name]) for name in once)
 
 
-def test_every_parameter_of_the_grid_is_learnt():
+@pytest.mark.parametrize("arm", ["grid", *(pytest.param(arm, marks=pytest.mark.slow) for arm in LEARN_EVERYTHING)])
+def test_every_parameter_is_learnt(arm):
     """It works when (8): gradients reach everything, the embedding of the condition and log Z included."""
-    run = ran("grid")
+    run = ran(arm)
     before, after = run.program.save(run.program.init()), run.program.save(run.state)
     parameters = [
         name for name in before if name.startswith("method/policy/") and np.issubdtype(before[name].dtype, np.floating)
