@@ -39,7 +39,7 @@ def test_steps_with_a_cache_are_the_whole_pass(net, x, whole):
 
 
 def test_a_causal_position_does_not_see_what_follows(net, x, whole):
-    changed = np.asarray(jax.jit(lambda x: net.causal(x))(x.at[:, 3].add(1.0)))
+    changed = np.asarray(jax.jit(lambda x: net.causal(x))(x.at[:, 3, 0].add(1.0)))
     np.testing.assert_array_equal(changed[:, :3], whole[:, :3])
     assert (np.abs(changed[:, 3:] - whole[:, 3:]).max(axis=(0, 2)) > 1e-4).all()
 
@@ -47,7 +47,7 @@ def test_a_causal_position_does_not_see_what_follows(net, x, whole):
 def test_a_bidirectional_position_sees_what_exists_and_nothing_else(net, x):
     exist = jnp.array([True, True, True, True, False, False])[None].repeat(B, axis=0)
     read = jax.jit(lambda x: net.bidirectional(x, exist))
-    first, hidden, seen = read(x), read(x.at[:, 5].add(1.0)), read(x.at[:, 3].add(1.0))
+    first, hidden, seen = read(x), read(x.at[:, 5, 0].add(1.0)), read(x.at[:, 3, 0].add(1.0))
     np.testing.assert_array_equal(np.asarray(first)[:, :4], np.asarray(hidden)[:, :4])
     assert float(jnp.abs(first - seen)[:, 0].max()) > 1e-4
 
