@@ -1,8 +1,9 @@
 """Trajectory balance on HyperGrids, ours against gfnx and torchgfn: `python benchmarks/mogfn.py [--save]`.
 
-The same work for all: the classic reward (R0 = 0.1), an MLP of two hidden layers of 256, 16 trajectories an update, uniform P_B,
-Adam at 1e-3 (log Z: 0.1), ε = 0.01; one process at a time on one thread, in turns. An *iteration* is one rollout of the
-batch with its gradient step. What counts is processor seconds of an iteration after the first call, which compiles, and
+The same work for all: the classic reward (R0 = 0.1), an MLP of two hidden layers of 256, 16 trajectories an update,
+uniform P_B, Adam at 1e-3 (log Z: 0.1), ε = 0.01; one process at a time on one thread, in turns. An *iteration* is one
+rollout of the batch with its gradient step. What counts is processor seconds of an iteration, the median over the calls
+after the first, which compiles (gfnx compiles again in its second and third, as its state's types change), and
 the exact L1 distance to the target law after equally many samples, worked out by the same NumPy code for everybody.
 
     law      the two grids: 2-D of side 8, 4-D of side 16

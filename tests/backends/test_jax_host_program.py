@@ -61,9 +61,11 @@ def test_evaluation_depends_on_seed_and_step_alone() -> None:
     ours = program()
     state = ours.init()
     first, second = ours.evaluate(state, 4), ours.evaluate(state, 4, final=True)
-    assert [row["draw"] for row in first] == [row["draw"] for row in second] != [
-        row["draw"] for row in ours.evaluate(state, 5)
-    ]
+    assert (
+        [row["draw"] for row in first]
+        == [row["draw"] for row in second]
+        != [row["draw"] for row in ours.evaluate(state, 5)]
+    )
     assert first[0]["final"] == 0 and second[0]["final"] == 1 and "none" not in first[0]
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of GFlowNets: its tables, the growth of our side at a very small size, and the count of its products."""
+"""The benchmark of GFlowNets: its tables, our side at a very small size, and the count of its products."""
 
 from __future__ import annotations
 

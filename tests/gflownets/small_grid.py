@@ -65,7 +65,7 @@ def cells(dimensions: int, height: int) -> np.ndarray:
 
 
 def uniform_flows(reward: np.ndarray, dimensions: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """log F of every cell and the logits of P_F, of the flow whose backward policy is uniform: F(s) = R(s) + Σ_c F(c)/n_c."""
+    """log F of every cell and the logits of P_F where P_B is uniform: F(s) = R(s) + Σ_c F(c)/n_c."""
     order = cells(dimensions, height)
     index = {tuple(cell): row for row, cell in enumerate(order)}
     flow = reward.astype(np.float64).copy()
@@ -90,4 +90,6 @@ def grid_problem(dimensions: int = 2, height: int = 4) -> Problem:
         share = objects.mean(axis=-1) / (height - 1)
         return jnp.stack([0.1 + 0.9 * share, 0.1 + 0.9 * (1 - share)], axis=-1)
 
-    return Problem(grid(dimensions, height), Objectives(("high", "low"), rewards), lambda a, b: np.zeros((len(a), len(b))))
+    return Problem(
+        grid(dimensions, height), Objectives(("high", "low"), rewards), lambda a, b: np.zeros((len(a), len(b)))
+    )

@@ -16,7 +16,7 @@ FRONT = np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)
 ZERO = np.zeros(2, np.float32)
 
 log_ehvi = jax.jit(acq.log_ehvi)
-log_improvement = jax.jit(acq.log_improvement)
+log_improvement = jax.jit(acq.log_improvement, static_argnums=2)
 
 
 def boxes_of(front, reference=None):
@@ -102,14 +102,18 @@ def process(noise=1e-4):
     targets = jnp.asarray(np.stack([np.sin(inputs[:, 0]), np.cos(inputs[:, 1])], axis=1), jnp.float32)
     parameters = gp.initial_parameters(2, 2, 0.7, noise)
     parameters = parameters._replace(partial=jnp.asarray([0.8], jnp.float32))
-    return jax.jit(gp.condition_on)(parameters, inputs, targets, jnp.ones(8, bool), 1e-4), inputs, targets
+    return (
+        jax.jit(gp.condition_on, static_argnums=4)(parameters, inputs, targets, jnp.ones(8, bool), 1e-4),
+        inputs,
+        targets,
+    )
 
 
 def log_a(posterior, inputs, targets, points, kind, num_samples, smoothing=1e-3):
     return np.asarray(_log_a(posterior, inputs, targets, points, kind, num_samples, smoothing))
 
 
-@jax.jit(static_argnames=("kind", "num_samples"))
+@jax.jit(static_argnames=("kind", "num_samples", "smoothing"))
 def _log_a(posterior, inputs, targets, points, kind, num_samples, smoothing):
     reference = jnp.full(2, -1.5, jnp.float32)
     acquired = acq.acquisition(
@@ -163,7 +167,7 @@ def test_a_batch_spreads_and_never_takes_what_it_may_not():
     twins = jnp.repeat(POINTS, 4, axis=0)  # four copies of each of three candidates
     allowed = jnp.arange(12) != 0
     chosen = np.asarray(
-        jax.jit(acq.greedy_batch, static_argnames=("number", "num_samples", "noisy"))(
+        jax.jit(acq.greedy_batch, static_argnames=("number", "num_samples", "noisy", "smoothing"))(
             jax.random.key(3), posterior, inputs, targets, jnp.ones(8, bool), twins, allowed,
             jnp.full(2, -1.5, jnp.float32), number=5, num_samples=256, noisy=False, smoothing=1e-3,
         )

@@ -34,9 +34,7 @@ def exact():
         environment = grid(D, H)
         policy = TabularPolicy(jnp.asarray(logits), jnp.asarray(flows), jnp.asarray(flows[0]), _index)
         condition = Condition(jnp.full((B, 2), 0.5), jnp.ones(B))
-        trajectories = rollout(
-            policy, environment, jax.random.key(0), condition, condition.preference, epsilon=0.5
-        )
+        trajectories = rollout(policy, environment, jax.random.key(0), condition, condition.preference, epsilon=0.5)
         log_reward = jnp.log(jnp.asarray(reward))[trajectories.objects[:, 0] * H + trajectories.objects[:, 1]]
         steps = score(policy, environment, trajectories, condition.preference, log_reward, inflows=True, chunk=64)
         yield steps, np.log(reward.sum())

@@ -17,8 +17,8 @@ from tutelage.gflownets.config import NetworkConfig
 from tutelage.gflownets.environment import Environment, Observation, Token
 from tutelage.gflownets.policy import Outputs, Policy
 from tutelage.lab.errors import BadInput
-from tutelage.nn.layers import Linear, activation, linear, product
-from tutelage.nn.mlp import MLP, fan_in, mlp
+from tutelage.nn.layers import Linear, activation, linear
+from tutelage.nn.mlp import MLP, fan_in, mlp, row_product
 from tutelage.nn.transformer import Cache, Transformer, sinusoidal, transformer
 
 ACTIVATION = "leaky_relu"
@@ -76,12 +76,12 @@ class MLPPolicy(eqx.Module):
         self, carry: Float[Array, "B W"], observation: Float[Array, "B F"], condition: Float[Array, "B C"]
     ) -> tuple[Float[Array, "B W"], Outputs]:
         del condition
-        hidden = activation(ACTIVATION)(product(observation, self.of_observation) + carry)
+        hidden = activation(ACTIVATION)(row_product(observation, self.of_observation) + carry)
         return carry, _outputs(self.rest(hidden), self.num_actions)
 
     def trajectory(self, observations: Float[Array, "B T F"], condition: Float[Array, "B C"]) -> Outputs:
         carry = self.start(condition)[:, None]
-        hidden = activation(ACTIVATION)(product(observations, self.of_observation) + carry)
+        hidden = activation(ACTIVATION)(row_product(observations, self.of_observation) + carry)
         return _outputs(self.rest(hidden), self.num_actions)
 
     def log_z(self, observation: Observation, condition: Float[Array, "B C"]) -> Float[Array, "B"]:

@@ -13,7 +13,6 @@ from tutelage.gflownets.environment import Environment, Objects, State
 from tutelage.gflownets.policy import Policy
 from tutelage.gflownets.trajectories import Trajectories
 
-
 NOISE_AHEAD = 1 << 19
 """Up to so many random numbers are drawn before a rollout, beyond it in each step."""
 

@@ -18,8 +18,34 @@ class MLP(eqx.Module):
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         apply = activation(self.activation)
         for layer in self.layers[:-1]:
-            x = apply(layer(x))
-        return self.layers[-1](x)
+            x = apply(row_product(x, layer.weight) + layer.bias)
+        return row_product(x, self.layers[-1].weight) + self.layers[-1].bias
+
+
+def row_product(x: Float[Array, "*batch in"], weight: Float[Array, "in out"]) -> Float[Array, "*batch out"]:
+    """x W over the last axis, for many rows: on a CPU its gradient in W takes half the time of `layers.product`'s.
+
+    It has no forward-mode derivative.
+    """
+    return _row_product(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[1])
+
+
+@jax.custom_vjp
+def _row_product(x: Float[Array, "N in"], weight: Float[Array, "in out"]) -> Float[Array, "N out"]:
+    return x @ weight
+
+
+def _forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x @ weight, (x, weight)
+
+
+def _backward(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, weight = kept
+    # Transposed for good before the product: with the transposition inside it XLA does not use its fast kernels.
+    return cotangent @ weight.T, jax.lax.optimization_barrier(x.T) @ cotangent
+
+
+_row_product.defvjp(_forward, _backward)
 
 
 def fan_in(scale: float = 1.0) -> Initializer:

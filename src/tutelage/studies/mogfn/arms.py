@@ -168,8 +168,8 @@ def _quick(config: Config) -> Config:
             "gflownet.network.layers": 2,
             "gflownet.optimizer.learning_rate": 3e-3,
             "schedule.num_updates": 5000,
-            "schedule.log_every": 100,
-            "schedule.evaluate_every": 1000,
+            "schedule.log_every": 250,
+            "schedule.evaluate_every": 1250,
         }
     elif config.method == "active":
         changes |= ACTIVE_QUICK
@@ -181,9 +181,9 @@ def _quick(config: Config) -> Config:
             "gflownet.optimizer.learning_rate": QUICK_RATES.get(config.method, 1e-3),
             "gflownet.optimizer.z_learning_rate": 1e-3,
             "gflownet.optimizer.max_grad_norm": 10.0,
-            "schedule.num_updates": 1500,
-            "schedule.log_every": 50,
-            "schedule.evaluate_every": 300,
+            "schedule.num_updates": 800,
+            "schedule.log_every": 40,
+            "schedule.evaluate_every": 200,
         }
     return override(config, changes)
 

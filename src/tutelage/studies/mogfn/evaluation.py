@@ -219,9 +219,7 @@ def use_of_the_condition(
     """
     means = rewards.mean(axis=1)
     spread = (means.std(axis=0) > 0) & (weights.std(axis=0) > 0)
-    correlations = [
-        float(pearson(weights[:, i], means[:, i])) if spread[i] else 0.0 for i in range(weights.shape[1])
-    ]
+    correlations = [float(pearson(weights[:, i], means[:, i])) if spread[i] else 0.0 for i in range(weights.shape[1])]
     number = len(weights)
     table = np.empty((number, number))  # [asked, answered]
     flat = jnp.asarray(rewards.reshape(-1, rewards.shape[-1]))
