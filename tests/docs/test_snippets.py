@@ -329,6 +329,7 @@ def check_command(argv: list[str]) -> None:
         "resume": options.ResumeOptions,
         "report": options.ReportOptions,
         "play": options.PlayOptions,
+        "mixing": options.MixingOptions,
         "doctor": options.DoctorOptions,
     }
     if name not in ("run", "study"):

@@ -36,7 +36,7 @@ def replayed(request):
 
 def test_replay_counts_as_the_world_does(replayed):
     """With task n the time in the episode is t mod n, and all else follows from that."""
-    env, _, (trajectory, final_state) = replayed
+    env, _, (trajectory, final_state, _) = replayed
     time = np.arange(T)[:, None] % np.asarray(TASKS)
     last = time == np.asarray(TASKS) - 1
     np.testing.assert_array_equal(trajectory.obs[..., 0], np.broadcast_to(TASKS, (T, 3)))
@@ -50,7 +50,7 @@ def test_replay_counts_as_the_world_does(replayed):
 
 def test_stored_numbers_are_those_of_an_unroll(replayed):
     """The unroll over the stored observations gives the stored log-probabilities: PPO's first ratio is 1."""
-    _, net, (trajectory, _) = replayed
+    _, net, (trajectory, *_) = replayed
     distribution, values = jax.jit(lambda net, obs, first: net.unroll(net.initial_carry(3), obs, first))(
         net, trajectory.obs, trajectory.first
     )
@@ -61,7 +61,7 @@ def test_stored_numbers_are_those_of_an_unroll(replayed):
 
 def test_next_value_is_the_value_of_the_true_successor(replayed):
     """Each episode unrolled again with its successor observation (n, t+1) appended, also past its end."""
-    env, net, (trajectory, _) = replayed
+    env, net, (trajectory, *_) = replayed
     unroll = jax.jit(lambda obs, first: net.unroll(net.initial_carry(3), obs, first)[1].mean(-1))
     successors = trajectory.obs.at[..., 1].add(1.0)
     for t in range(T):
@@ -99,3 +99,22 @@ def test_unknown_restart_is_refused():
     env = counting()
     with pytest.raises(BadInput, match="on_end='loop'"):
         rollout(jax.random.key(0), make_net(env), env, TASKS, 2, on_end="loop")
+
+
+def test_a_rollout_goes_on_where_another_ended():
+    """Episodes run across the border; what follows it is what one longer rollout of the same world would hold."""
+    env = counting()
+    net = make_net(env)
+    whole = run(env, net)
+    start = whole.final_state, whole.final_obs
+    then = jax.jit(lambda key, net, start: rollout(key, net, env, TASKS, T, on_end="sample", start=start))(
+        jax.random.key(1), net, start
+    ).trajectory
+    time = np.arange(T, 2 * T)[:, None] % np.asarray(TASKS)
+    np.testing.assert_array_equal(then.obs[0], whole.final_obs)
+    np.testing.assert_array_equal(then.obs[0, :, 1], time[0])
+    assert then.first[0].all()  # recurrent state is zeroed at the border
+    left = np.asarray(TASKS) - time[0]  # steps to the end of the episode under way
+    for n, steps in enumerate(left):
+        np.testing.assert_array_equal(then.obs[:steps, n, 1], time[:steps, n])
+        assert then.last[steps - 1, n]

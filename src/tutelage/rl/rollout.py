@@ -15,10 +15,11 @@ from tutelage.rl.trajectory import Trajectory
 
 
 class Rollout(NamedTuple):
-    """`final_state` holds the N environments after the last step (where an episode ended there: restarted)."""
+    """`final_state`, `final_obs`: the N environments after the last step (where an episode ended there: restarted)."""
 
     trajectory: Trajectory
     final_state: EnvState
+    final_obs: PyTree
 
 
 class _Loop(NamedTuple):
@@ -37,11 +38,14 @@ def rollout(
     num_steps: int,
     *,
     on_end: str = "replay",
+    start: tuple[EnvState, PyTree] | None = None,
 ) -> Rollout:
     """Reset N environments to `tasks` (leading axis N) and act for `num_steps` steps.
 
     An episode that ends restarts at once, on the same task ("replay", so that scores of a level rest on that level
-    alone) or on a new one from `env.sample_task` ("sample", domain randomisation). Nothing continues across calls.
+    alone) or on a new one from `env.sample_task` ("sample", domain randomisation). Nothing continues across calls,
+    unless `start`, the final state and observation of another rollout, is where this one begins; recurrent state is
+    zeroed there all the same, as a learner does that unrolls each rollout by itself.
 
     Raises:
         BadInput: `on_end` is neither.
@@ -50,7 +54,7 @@ def rollout(
         raise BadInput(f"on_end={on_end!r} is neither 'replay' nor 'sample'")
     num_envs = jax.tree.leaves(tasks)[0].shape[0]
     k_reset, k_steps = jax.random.split(key)
-    state, obs = jax.vmap(env.reset)(jax.random.split(k_reset, num_envs), tasks)
+    state, obs = jax.vmap(env.reset)(jax.random.split(k_reset, num_envs), tasks) if start is None else start
 
     def restart(key: Array, state: EnvState, obs: PyTree, task: Task, last: Array):
         k_task, k_reset = jax.random.split(key)
@@ -96,7 +100,7 @@ def rollout(
         first=first,
         last=after.last,
     )
-    return Rollout(trajectory, loop.state)
+    return Rollout(trajectory, loop.state, loop.obs)
 
 
 def _cut_value(net: ActorCritic, carry: Any, obs: PyTree, last: Bool[Array, "N"]) -> Float[Array, "N"]:
