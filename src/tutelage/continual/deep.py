@@ -1,9 +1,9 @@
-"""Return mixing times of policies of many tasks, as the tasks grow in number |Z| and switch more slowly (every τ steps).
+"""Return mixing times of policies of many tasks, as the tasks grow in number |Z| and switch more slowly (every τ).
 
 A task that has not its turn waits as it is, and goes on where it was left: the joint process is a Markov chain whose
 state holds every task's. Since each task's policy sees that task alone, the rewards of the joint process are the tasks'
-own streams of rewards, cut into turns of τ steps and laid one after the other (`switched`). So each task is played once,
-for as long as its longest share, and every |Z|, τ and order is measured on the same steps: no policy is run again.
+own streams of rewards, cut into turns of τ steps and laid one after the other (`switched`). So each task is played
+once, for as long as its longest share, and every |Z|, τ and order is measured on the same steps: no policy is run again.
 Streams may come from anywhere, a record of somebody else's agent on Atari included; `reward_stream` plays a policy in
 an environment of this library.
 
@@ -111,8 +111,8 @@ def task_order(
 ) -> Int[np.ndarray, "N T"]:
     """Which task has its turn at each step of each rollout.
 
-    Rollout n begins with task n mod |Z|, so that |Z| or more rollouts hold the worst beginning. Then the tasks follow in
-    turn ("cycle"), or each is drawn from all of them, the last one included ("random").
+    Rollout n begins with task n mod |Z|, so that |Z| or more rollouts hold the worst beginning. Then the tasks follow
+    in turn ("cycle"), or each is drawn from all of them, the last one included ("random").
 
     Raises:
         BadInput: no tasks, a switching time below 1, or an unknown order.

@@ -76,15 +76,15 @@ def dyna(num_states: int, num_actions: int, config: DynaConfig, model: ModelConf
     def update(key: Key[Array, ""], state: ModelState, s: Any, a: Any, reward: Any, successor: Any) -> ModelState:
         state = _seen(state, s, a, reward, successor)
 
-        def imagine(Q: Array, key: Array) -> tuple[Array, None]:
-            state_key, action_key, successor_key = jax.random.split(key, 3)
+        def imagine(Q: Array, number: Array) -> tuple[Array, None]:
+            state_key, action_key, successor_key = jax.random.split(jax.random.fold_in(key, number), 3)
             at = state.visited[jax.random.randint(state_key, (), 0, state.num_visited, jnp.int32)]
             tried = (state.model.visits[at] > 0).astype(Q.dtype)
             action = draw(action_key, tried)
             after = draw(successor_key, state.model.counts[at, action])
             return q_step(Q, state.hyper, at, action, rewards(state.model, at)[action], after), None
 
-        Q, _ = jax.lax.scan(imagine, state.Q, jax.random.split(key, config.steps))
+        Q, _ = jax.lax.scan(imagine, state.Q, jnp.arange(config.steps))
         return state._replace(Q=Q)
 
     return _agent("dyna", num_states, num_actions, config, model, update)
@@ -97,14 +97,15 @@ def n_step(num_states: int, num_actions: int, config: NStepConfig, model: ModelC
         state = _seen(state, s, a, reward, successor)
         Q, discount = state.Q, state.hyper["discount"]
 
-        def imagine(carry: tuple[Array, Array, Array], key: Array) -> tuple[tuple[Array, Array, Array], None]:
+        def imagine(carry: tuple[Array, Array, Array], number: Array) -> tuple[tuple[Array, Array, Array], None]:
             at, total, weight = carry
             action = jnp.argmax(Q[at])
             total = total + weight * rewards(state.model, at)[action]
-            return (draw(key, successor_law(state.model, at, action)), total, weight * discount), None
+            drawn = draw(jax.random.fold_in(key, number), successor_law(state.model, at, action))
+            return (drawn, total, weight * discount), None
 
         start = successor, reward.astype(Q.dtype), discount
-        (last, total, weight), _ = jax.lax.scan(imagine, start, jax.random.split(key, config.steps))
+        (last, total, weight), _ = jax.lax.scan(imagine, start, jnp.arange(config.steps))
         error = total + weight * Q[last].max() - Q[s, a]
         return state._replace(Q=Q.at[s, a].add(state.hyper["learning_rate"] * error))
 

@@ -53,10 +53,15 @@ def psrl(num_states: int, num_actions: int, config: PSRLConfig) -> Agent:
             paid=state.paid.at[s, a].add(reward.astype(state.paid.dtype)),
             length=state.length + 1,
         )
+
+        def plan(data: Array, state: PSRLState) -> Int[Array, "S"]:
+            # As data: the checker of keys counts a loop of one turn as many.
+            return _plan(jax.random.wrap_key_data(data), state, config)
+
         doubled = state.visits[s, a] > 2 * state.before[s, a]
         ends = doubled | (state.length > state.last_length)
         return state._replace(
-            policy=at_once(ends, lambda key, state: _plan(key, state, config), state.policy, key, state),
+            policy=at_once(ends, plan, state.policy, jax.random.key_data(key), state),
             before=jnp.where(ends, state.visits, state.before),
             length=jnp.where(ends, 0, state.length),
             last_length=jnp.where(ends, state.length, state.last_length),

@@ -113,7 +113,7 @@ def iterative_rho(num_states: int, num_actions: int, config: IterativeRhoConfig,
         rows, paid = successors(after, successor), rewards(after, successor)
         change = rows - P[successor]
 
-        def sweep(_: int, laws: Float[Array, "A S"]) -> Float[Array, "A S"]:
+        def sweep(_: Any, laws: Float[Array, "A S"]) -> Float[Array, "A S"]:
             laws = laws @ P + laws[:, successor, None] * change
             return laws / laws.sum(axis=1, keepdims=True)
 

@@ -42,7 +42,9 @@ def scale_class(length: int, goal: tuple[int, int] | None = None, slip: float = 
     R = P[:, :, goal_cell].copy()
     P[:, :, away] += R[..., None] / len(away)
     P[:, :, goal_cell] = 0
-    return _world(P, R, np.full(n, 1 / n), length, np.zeros(n, np.int32), 1, _scale_step(length, goal_cell, away, slip))
+    return _world(
+        P, R, np.full(n, 1 / n), length, np.zeros(n, np.int32), 1, _scale_step(length, int(goal_cell), away, slip)
+    )
 
 
 def _scale_step(length: int, goal_cell: int, away: np.ndarray, slip: float):
