@@ -24,7 +24,6 @@ from tutelage.gflownets.worlds.sequences import all_sequences, sequence_environm
 from tutelage.lab.errors import BadInput
 
 B = 12
-WIDE = NetworkConfig(width=16, layers=2, heads=2, z_width=8, z_layers=1)
 PREFERENCE = jax.random.dirichlet(jax.random.key(9), jnp.ones(2), (B,))
 CONDITION = Condition(PREFERENCE, jnp.ones(B))
 LOG_REWARD = jnp.linspace(-2.0, 0.0, B)
@@ -85,12 +84,17 @@ def _plainly(policy, environment, given):
     return jnp.square(trajectory).mean() + jnp.square(balance).sum() / given.valid.sum()
 
 
-@pytest.mark.parametrize("chunk", [5, 16, 1000])
-@pytest.mark.parametrize("known", [True, False])
-def test_pieces_of_any_size_give_the_loss_and_gradients_of_one_plain_pass(on_grid, chunk, known):
+@pytest.fixture(scope="module")
+def plainly(on_grid):
+    environment, policy, given = on_grid
+    return jax.jit(jax.value_and_grad(lambda policy: _plainly(policy, environment, given)))(policy)
+
+
+@pytest.mark.parametrize(("chunk", "known"), [(5, True), (16, False), (1000, True)])
+def test_pieces_of_any_size_give_the_loss_and_gradients_of_one_plain_pass(on_grid, plainly, chunk, known):
     environment, policy, given = on_grid
     given = given if known else given._replace(log_pf=None, log_flow=None)
-    value, grads = jax.jit(jax.value_and_grad(lambda policy: _plainly(policy, environment, given)))(policy)
+    value, grads = plainly
 
     def cut_up(policy):
         steps = score(policy, environment, given, PREFERENCE, LOG_REWARD, chunk=chunk)

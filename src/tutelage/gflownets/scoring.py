@@ -1,7 +1,7 @@
 """What a policy says of given trajectories, computed again from their actions: for losses, and for exact probabilities.
 
 The states come from replaying the environment, without a network. Then one pass scores all steps. A policy without
-memory reads the states that exist, in pieces of `CHUNK` rows, and nothing is computed for the padding; one with memory
+memory reads the states that exist, in pieces of so many rows, and nothing is computed for the padding; one with memory
 reads trajectories whole, cut to the shortest of a few lengths that holds them all (`by_length`).
 """
 
@@ -22,8 +22,10 @@ from tutelage.gflownets.rollout import backward_rollout, chosen_log_prob, equal_
 from tutelage.gflownets.trajectories import Steps, Trajectories
 from tutelage.lab.errors import BadInput
 
-CHUNK = 128
-"""Rows of a piece: large enough for a dense product, small enough that what it keeps stays in a core's cache."""
+CHUNK = {"cpu": 128}
+"""Rows of a piece, by backend: on a CPU enough for a dense product, and no more than its cache holds."""
+CHUNK_ELSEWHERE = 16_384
+"""On an accelerator pieces cost more than padding."""
 
 Result = TypeVar("Result")
 
@@ -55,7 +57,7 @@ def score(
     log_reward: Float[Array, "B"],
     *,
     inflows: bool = False,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Steps:
     """The steps of trajectories; differentiable in the policy.
 
@@ -63,7 +65,7 @@ def score(
         encoded: their conditions as the policy reads them.
         log_reward: ℓ(x) of their objects.
         inflows: also all that flows into each state (for flow matching).
-        chunk: rows of a piece, where the policy has no memory.
+        chunk: rows of a piece, where the policy has no memory; what suits the machine unless given.
 
     Raises:
         BadInput: inflows of an environment that neither is a tree nor names the parents of a state.
@@ -77,6 +79,7 @@ def score(
     valid = trajectories.valid
     log_z = policy.log_z(jax.vmap(environment.observe)(trajectories.start), encoded)
     if policy.memoryless:
+        chunk = chunk or CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
         parts = _in_pieces(policy, environment, trajectories, states, encoded, log_z, inflows, chunk)
     else:
         parts = _whole(policy, environment, trajectories, states, encoded)
@@ -227,7 +230,8 @@ def by_length(trajectories: Trajectories, function: Callable[[Trajectories], Res
 
 
 def _cut(trajectories: Trajectories, length: int) -> Trajectories:
-    return trajectories._replace(action=trajectories.action[:, :length], valid=trajectories.valid[:, :length])
+    by_step = {name: getattr(trajectories, name) for name in ("action", "valid", "log_pf", "log_flow")}
+    return trajectories._replace(**{name: rows[:, :length] for name, rows in by_step.items() if rows is not None})
 
 
 def log_prob(
