@@ -3,7 +3,7 @@
 A task that has not its turn waits as it is, and goes on where it was left: the joint process is a Markov chain whose
 state holds every task's. Since each task's policy sees that task alone, the rewards of the joint process are the tasks'
 own streams of rewards, cut into turns of τ steps and laid one after the other (`switched`). So each task is played
-once, for as long as its longest share, and every |Z|, τ and order is measured on the same steps: no policy is run again.
+once, for as long as its longest share, and every |Z|, τ and order is measured on the same steps.
 Streams may come from anywhere, a record of somebody else's agent on Atari included; `reward_stream` plays a policy in
 an environment of this library.
 

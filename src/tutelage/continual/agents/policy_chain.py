@@ -68,7 +68,7 @@ def _corrected(inverse: ChainInverse, P: Float[Array, "S S"]) -> ChainInverse:
         # B = I − P + 1uᵀ
         return jnp.eye(num_states, dtype=M.dtype) - M + P @ M - u @ M
 
-    first = M + M @ error(M)
+    first = jnp.asarray(M + M @ error(jnp.asarray(M)))
     left = error(first)
     converges = jnp.abs(left).sum(axis=1).max() < 0.1
     return ChainInverse(at_once(~converges, _anew, first + first @ left, P, u), u)

@@ -54,7 +54,7 @@ def rho_gradient(num_states: int, num_actions: int, config: RhoGradientConfig, m
         counted = observed(state.model, s, a, reward, successor)
         chain = _exchanged(state.chain, counted, state.logits, temperature, s)
         state_key, action_key = jax.random.split(key)
-        at = draw(state_key, law_of(chain.inverse), (config.steps,))
+        at = draw(state_key, jnp.asarray(law_of(chain.inverse)), (config.steps,))
         policy = jax.nn.softmax(state.logits[at] / temperature)
         chosen = jax.random.categorical(action_key, state.logits[at] / temperature)
 

@@ -84,7 +84,7 @@ def off_policy_rho(num_states: int, num_actions: int, config: OffPolicyRhoConfig
     def update(key: Key[Array, ""], state: RhoState, s: Any, a: Any, reward: Any, successor: Any) -> RhoState:
         state = _seen(state, s, a, reward, successor)
         if config.priority:
-            chosen = draw(key, law_of(state.chain.inverse), (config.steps,))
+            chosen = draw(key, jnp.asarray(law_of(state.chain.inverse)), (config.steps,))
         else:
             chosen = jax.random.randint(key, (config.steps,), 0, num_states, jnp.int32)
         state, _ = jax.lax.scan(lambda state, at: (improved(state, at), None), state, chosen)
