@@ -548,8 +548,8 @@ def test_claims_are_undecided_without_runs_and_decided_with_them():
     ]
     results += [result("moreinforce", s, topk_diversity=1.0, hypervolume=0.505 + small[s]) for s in seeds]
     results += [result("a2c", s, topk_diversity=7.0, hypervolume=0.6) for s in seeds]
-    results += [result("al", s, relative_hypervolume=2.0 + small[s], new=1.0) for s in seeds]
-    results += [result("al_mutation", s, relative_hypervolume=1.5 + small[s]) for s in seeds]
+    results += [result("al", s, hypervolume_share=0.9 + small[s], new=1.0) for s in seeds]
+    results += [result("al_mutation", s, hypervolume_share=0.5 + small[s]) for s in seeds]
     verdicts = {claim.name: judgement.verdict for claim, judgement in judge_all(study.claims, results)}
     holds = {
         "exact_law_1", "partition_function_1", "preferences_are_answered", "more_diverse_than_reinforce",

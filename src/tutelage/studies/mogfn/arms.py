@@ -246,7 +246,7 @@ PRESETS = {
         "Grid of 8×8, sequences of 18 letters from four: minutes on two CPU cores.",
         _quick,
         arms=(
-            *("mogfn", "grid", "moreinforce", "a2c", "soft_q", "envelope_q", "mars", "genetic", "random"),
+            *("mogfn", "grid", "moreinforce", "a2c", "mars", "genetic"),
             *("al", "al_lambo", "al_mutation"),
         ),
         seeds=3,
