@@ -1,11 +1,11 @@
-"""Return mixing times of policies of many tasks, as the tasks grow in number |Z| and switch more slowly (every τ).
+"""Return mixing times of policies of many tasks, as the tasks grow in number |Z| and switch more slowly, every τ steps.
 
 A task that has not its turn waits as it is, and goes on where it was left: the joint process is a Markov chain whose
 state holds every task's. Since each task's policy sees that task alone, the rewards of the joint process are the tasks'
 own streams of rewards, cut into turns of τ steps and laid one after the other (`switched`). So each task is played
-once, for as long as its longest share, and every |Z|, τ and order is measured on the same steps.
-Streams may come from anywhere, a record of somebody else's agent on Atari included; `reward_stream` plays a policy in
-an environment of this library.
+once, for as long as its longest share, and every |Z|, τ and order is measured on the same steps: no policy is run
+again. Streams may come from anywhere, a record of somebody else's agent on Atari included; `reward_stream` plays a
+policy in an environment of this library.
 
 What a policy with memory across tasks, or one that is told of the switch, would do is not of this kind: play it under
 `tutelage.continual.task_switching` and give its rewards to `tutelage.measures.mixing` as they are.
@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
+from numpy.typing import ArrayLike
 
 from tutelage.continual.deep_config import SweepConfig
 from tutelage.envs.environment import Environment, EnvState
@@ -131,8 +132,8 @@ def task_order(
     return np.repeat(tasks, switch_every, axis=1)[:, :num_steps]
 
 
-def switched(streams: Sequence[Float[np.ndarray, "N L"]], tasks: Int[np.ndarray, "N T"]) -> Float[np.ndarray, "N T"]:
-    """Rewards of the joint process: the i-th step of a task is the i-th reward of its stream.
+def switched(streams: Sequence[ArrayLike], tasks: Int[np.ndarray, "N T"]) -> Float[np.ndarray, "N T2"]:
+    """Rewards of the joint process: the i-th step of a task is the i-th reward of its stream, each f64 [N, L].
 
     As long as no stream ends: cut before the first step, of any rollout, that has no reward left.
 
@@ -156,13 +157,15 @@ def switched(streams: Sequence[Float[np.ndarray, "N L"]], tasks: Int[np.ndarray,
     return joint[:, :end]
 
 
-def sweep(streams: Mapping[str, Float[np.ndarray, "N L"]], config: SweepConfig, *, seed: int = 0) -> list[SweepPoint]:
+def sweep(streams: Mapping[str, ArrayLike], config: SweepConfig, *, seed: int = 0) -> list[SweepPoint]:
     """Return mixing times for every τ and every choice of |Z| of the tasks, from the tasks' own streams of rewards.
 
-    A time is of all steps that the streams give: |Z|·L with a cycle. |Z| = 1 does not switch and is measured once.
+    Each stream is f64 [N, L]. A time is of all steps that the streams give: |Z|·L with a cycle. |Z| = 1 does not switch
+    and is measured once.
 
     Raises:
-        BadInput: more tasks asked for than there are, streams too short for one turn, or as `return_mixing_estimate`.
+        BadInput: more tasks asked for than there are, streams too short for one turn, or as `return_mixing_estimate`
+            (the tasks are named).
     """
     if max(config.num_tasks) > len(streams):
         raise BadInput(f"num_tasks = {max(config.num_tasks)}: there are {len(streams)} tasks")
@@ -177,7 +180,10 @@ def sweep(streams: Mapping[str, Float[np.ndarray, "N L"]], config: SweepConfig, 
                 total = length // switch_every * switch_every * size if size > 1 else length
                 tasks = task_order(size, switch_every, num_rollouts, total, order=config.order, seed=seed)
                 rewards = switched([streams[name] for name in names], tasks)
-                estimate = return_mixing_estimate(rewards, config.eps, quantile=config.quantile, seed=seed)
+                try:
+                    estimate = return_mixing_estimate(rewards, config.eps, quantile=config.quantile, seed=seed)
+                except BadInput as error:
+                    raise BadInput(f"tasks {', '.join(names)}: {error}") from error
                 points.append(SweepPoint(names, switch_every, estimate))
     return points
 

@@ -66,7 +66,7 @@ class World(NamedTuple):
     mdp: TabularMDP
     step: Callable[[Key[Array, ""], Int[Array, ""], Int[Array, ""]], tuple[Int[Array, ""], Float[Array, ""]]]
     start: Callable[[Key[Array, ""]], Int[Array, ""]]
-    picture: Callable[[Sequence[float]], str] | None = None
+    picture: Callable[[Sequence[float] | np.ndarray], str] | None = None
 
 
 def tabular_mdp(P: Any, R: Any, p0: Any = None, states: Sequence[str] = ()) -> TabularMDP:

@@ -2,7 +2,8 @@
 
 One update is a rollout of N worlds that goes on where the last one of that task ended, and one PPO step on it. With
 several tasks the next one's turn comes every so many updates, and the others' worlds wait as they are. What is learnt
-on a task is forgotten or kept while the others have their turns; `evaluation` says which.
+on a task is forgotten or kept while the others have their turns: `average_returns` after each turn, and
+`tutelage.measures.forgetting`, say which.
 
 The policies have no memory: what they know is in the observation.
 """

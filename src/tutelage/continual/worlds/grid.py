@@ -79,10 +79,10 @@ def move(key: Key[Array, ""], cell: Int[Array, ""], action: Int[Array, ""], leng
 
 def rooms_picture(
     length: int, rooms: int, room: Int[np.ndarray, "S"], cell: Int[np.ndarray, "S"]
-) -> Callable[[Sequence[float]], str]:
+) -> Callable[[Sequence[float] | np.ndarray], str]:
     """`values [S] -> SVG`: the rooms side by side, each cell with the mean value of its states, in a thousandth."""
 
-    def picture(values: Sequence[float]) -> str:
+    def picture(values: Sequence[float] | np.ndarray) -> str:
         given = np.asarray(values, np.float64)
         if given.shape != room.shape:
             raise BadInput(f"values: shape {given.shape}; must be {room.shape}, one for each state")

@@ -128,7 +128,7 @@ def n_cycle(length: int, rooms: int, exponent: float, goals: Goals | None = None
     refuse_dense(around * n, grid.NUM_ACTIONS)
     law, to = grid.outcome_law(slip), grid.targets(length)
     cells = np.arange(n)
-    away = np.stack([_away(length, goal) for goal in goal_of_room])
+    away = np.stack([_away(length, int(goal)) for goal in goal_of_room])
     clock = np.arange(around * n) // n
     room = clock // lasts
     P, R = np.zeros((around * n, grid.NUM_ACTIONS, around * n)), np.zeros((around * n, grid.NUM_ACTIONS))
