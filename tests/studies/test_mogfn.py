@@ -322,10 +322,15 @@ def test_an_evaluation_before_the_first_update_is_possible():
     assert all(math.isfinite(value) for value in program.evaluate(program.init(), 0)[0].values())
 
 
-@pytest.mark.slow
-def test_active_learning_can_be_evaluated_before_the_initial_design():
-    program = ran("al").program
-    assert all(math.isfinite(value) for value in program.evaluate(program.init(), 0)[0].values())
+@pytest.mark.parametrize("changes", [{}, {"active__queries": 1}, {"ngrams__scale": 1e9}], ids=["", "one", "worthless"])
+def test_what_has_no_value_stops_no_run_of_active_learning(changes, tmp_path):
+    """No hypervolume before the initial design or where nothing has any reward; no distance of one query to itself."""
+    config = tiny("al_mutation", schedule__evaluate_first=True, active__acquisition__reference="zero", **changes)
+    config = override(config, {"schedule.num_updates": 2})
+    figures = driver.run(tiny_study, "al_mutation", "tiny", config, [0], tmp_path, quiet=True)[0].figures
+    assert figures["new"] == 1.0 and figures["evaluations"] == 6 + config.active.queries
+    assert ("diversity" in figures) == (config.active.queries > 1)
+    assert math.isfinite(figures["hypervolume"])
 
 
 def test_a_command_goes_on_with_an_unfinished_folder_and_says_when_it_is_finished(tmp_path, capsys, monkeypatch):
