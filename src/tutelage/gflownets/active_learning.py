@@ -240,7 +240,8 @@ def active_learning(
             state.round + jnp.int32(1),
         )
         metrics = {**memory.metrics, "evaluations": Sum(float(len(rewards)))}
-        return after, {**metrics, "relative_hypervolume": Last(relative_hypervolume(after))}
+        reached = relative_hypervolume(after)
+        return after, metrics if np.isnan(reached) else {**metrics, "relative_hypervolume": Last(reached)}
 
     def sample(state: ActiveLearningState, key: Key[Array, ""], condition: Condition) -> Objects:
         number = condition.beta.shape[0]
@@ -283,8 +284,13 @@ def figures(state: ActiveLearningState, problem: Problem, queries: int) -> dict[
 
 
 def evaluation(problem: Problem, config: ActiveLearningConfig) -> Callable[..., Mapping[str, float]]:
-    """`figures` in the form of `jax_host_program`'s evaluate."""
-    return lambda state, key, final: figures(state, problem, config.queries)
+    """`figures` in the form of `jax_host_program`'s evaluate, without those that have no value (yet)."""
+
+    def evaluate(state: ActiveLearningState, key: Key[Array, ""], final: bool) -> Mapping[str, float]:
+        found = figures(state, problem, config.queries)
+        return {name: value for name, value in found.items() if not np.isnan(value)}
+
+    return evaluate
 
 
 def _situation(
