@@ -106,7 +106,7 @@ def test_the_sampling_network_follows_slowly(replayed):
 def test_only_new_objects_are_kept_and_counted(replayed):
     _, after, metrics = replayed
     assert float(metrics["evaluations"].value) == 8
-    assert int(after.replay.count) == 8 and int(after.replay.size) == 8
+    assert int(after.replay.inserted) == 8 and int(after.replay.size) == 8
     np.testing.assert_allclose(
         np.asarray(after.replay.rewards[:8]),
         np.asarray(PROBLEM.objectives.rewards(after.replay.objects[:8])),
