@@ -38,6 +38,7 @@ study = load("mogfn")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:reward floor", "ignore:the reference point"),
     pytest.mark.xdist_group("mogfn"),
+    pytest.mark.timeout(1800),
 ]
 FAST = ("grid", "nsga2", "random")
 """Arms of each kind of program (compiled, on the host, without a network) that run in every suite; others are slow."""
