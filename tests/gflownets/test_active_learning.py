@@ -95,7 +95,7 @@ def test_every_query_of_the_loop_is_new(mogfn):
     objects, _, _ = state.evaluated.host()
     assert len(objects) == 10 + 2 * 4 == len(np.unique(objects, axis=0))
     found = figures(state, SHORT, TINY.queries)
-    assert found["new"] == 1.0 and found["relative_hypervolume"] >= 1.0 - 1e-6 and 0 < found["hypervolume_share"] <= 1.0
+    assert found["new"] == 1.0 and found["relative_hypervolume"] >= 1.0 and 0 < found["hypervolume_share"] <= 1.0
     assert found["evaluations"] == metrics["evaluations"] == 18
     assert found["relative_hypervolume"] == pytest.approx(metrics["relative_hypervolume"])
     assert np.isfinite(list(metrics.values())).all()
@@ -118,19 +118,13 @@ def test_evaluation_does_not_change_the_loop_and_samples_are_as_many_as_asked(mo
     assert all(np.array_equal(before[key], after) for key, after in program.save(state).items())
 
 
-def test_log_z_reads_the_start_and_everything_is_learnt(mogfn):
+def test_log_z_reads_the_start_and_the_whole_policy_learns(mogfn):
     method, _, (state,), _ = mogfn
     fresh = jax.jit(method.init)(jax.random.key(0))
-    # VarGrad has no log Z to learn.
-    policy = state.sampler.policy
-
-    def all_moved(before, after):
-        return all(bool(jnp.any(a != b)) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
-
-    for part in dataclasses.fields(policy):
-        assert part.name == "z" or all_moved(getattr(fresh.sampler.policy, part.name), getattr(policy, part.name))
-    assert all_moved(fresh.surrogate, state.surrogate)
-    assert policy.z.of_start
+    pairs = zip(jax.tree.leaves_with_path(fresh.sampler.policy), jax.tree.leaves(state.sampler.policy), strict=True)
+    moved = {path[0].name: bool(jnp.any(before != after)) for (path, before), after in pairs}
+    assert moved.pop("z") is False and all(moved.values())  # VarGrad has no log Z to learn
+    assert state.sampler.policy.z.of_start
 
 
 @pytest.mark.parametrize("proposer", sorted({*PROPOSERS} - {"mogfn"}))
