@@ -21,6 +21,7 @@ Reference: Jain et al. (2023), Multi-Objective GFlowNets, arXiv 2210.12765, sect
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -285,6 +286,8 @@ def figures(state: ActiveLearningState, problem: Problem, queries: int) -> dict[
 
 def evaluation(problem: Problem, config: ActiveLearningConfig) -> Callable[..., Mapping[str, float]]:
     """`figures` in the form of `jax_host_program`'s evaluate, without those that have no value (yet)."""
+    if problem.front is not None:
+        problem = problem._replace(front=cache(problem.front))
 
     def evaluate(state: ActiveLearningState, key: Key[Array, ""], final: bool) -> Mapping[str, float]:
         found = figures(state, problem, config.queries)
