@@ -1,0 +1,1 @@
+"""Attention mechanisms for PyTorch models, and the tasks that tell them apart."""

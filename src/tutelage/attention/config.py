@@ -1,0 +1,101 @@
+"""Every number of an attention layer, of the network around it and of its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tutelage.lab.errors import BadInput
+from tutelage.lab.settings import setting
+
+PAPER = "arXiv 2110.09419"
+KINDS = ("compositional", "multihead", "grouped_query", "mixture_of_heads", "switch_head")
+COMPETITIONS = ("dot", "linear", "mlp", "static")
+POSITIONS = ("none", "rotary", "relative")
+BACKENDS = ("auto", "stacked", "expanded", "literal")
+CURVES = ("constant", "cosine", "inverse_sqrt")
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """One attention layer: searches (where to look), retrievals (what to take) and their competition.
+
+    The baselines read what they have: `searches` are their heads, `retrievals` the key and value groups of
+    grouped-query attention and the value experts of SwitchHead-style routing.
+    """
+
+    kind: str = setting("compositional", "Which attention.", choices=KINDS)
+    searches: int = setting(4, "S: query-key pairs; heads of the baselines.", interval="[1, inf)", source=PAPER)
+    retrievals: int = setting(2, "R: values to choose from.", interval="[1, inf)", source=PAPER)
+    d_search: int = setting(0, "S·d, all searches together; 0: the layer's width.", interval="[0, inf)")
+    d_value: int = setting(
+        0, "R·d_v, all retrievals together; 0: R times width / S, the head size of multi-head.", interval="[0, inf)"
+    )
+    d_select: int = setting(32, "e: size of value queries and value keys.", interval="[1, inf)", source=PAPER)
+    competition: str = setting(
+        "dot",
+        "How retrievals compete: dot product with a value query; linear or mlp on query and retrieval joined; static: "
+        "free keys, whatever was retrieved. With linear the query cancels (content-only competition).",
+        choices=COMPETITIONS,
+    )
+    per_retrieval_key: bool = setting(False, "Each retrieval has a value-key map of its own.")
+    compose_query: bool = setting(False, "Value queries are made of the search queries instead of the input.")
+    gumbel: bool = setting(False, "Gumbel-softmax over retrievals in training.")
+    temperature: float = setting(1.0, "Of the softmax over retrievals.", interval="(0, inf)")
+    top_k: int = setting(0, "Only so many retrievals may win; 0: all.", interval="[0, inf)")
+    bias: bool = setting(True, "Projections have biases.")
+    dropout: float = setting(0.0, "Of attention weights A.", interval="[0, 1)")
+    exclude_self: bool = setting(False, "No token may attend to itself.")
+    join_input: bool = setting(False, "A projection of the input, of size d_v, is joined before the output projection.")
+    positions: str = setting("none", "Positions inside the scores.", choices=POSITIONS)
+    backend: str = setting(
+        "auto",
+        "stacked: one fused call per search, retrievals side by side in the value; expanded: one fused call per pair; "
+        "literal: all of A; auto: the measured best.",
+        choices=BACKENDS,
+    )
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What is around the attention: pre-norm blocks, iterated or stacked."""
+
+    width: int = setting(256, "D: size of a token.", interval="[1, inf)")
+    iterations: int = setting(4, "Blocks one after another.", interval="[1, inf)", source=PAPER)
+    shared: bool = setting(True, "All blocks are one and the same (universal transformer).", source=PAPER)
+    d_feedforward: int = setting(0, "Hidden size of the feed-forward part; 0: twice the width.", interval="[0, inf)")
+    dropout: float = setting(0.1, "In blocks, outside attention.", interval="[0, 1)", source=PAPER)
+    legacy_positions: bool = setting(False, "The official code's sines, with their exponent applied twice.")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam and its learning rate over time."""
+
+    learning_rate: float = setting(1e-4, "Its peak.", interval="(0, inf)", source=PAPER)
+    curve: str = setting("constant", "Of the learning rate after warm-up.", choices=CURVES)
+    warmup: int = setting(0, "Updates of linear warm-up.", interval="[0, inf)", unit="updates")
+    beta2: float = setting(0.999, "Decay of the second moment.", interval="[0, 1)")
+    weight_decay: float = setting(0.0, "Decoupled (AdamW).", interval="[0, inf)")
+    clip: float = setting(0.0, "Largest norm of the gradient; 0: any.", interval="[0, inf)")
+    batch_size: int = setting(256, "Examples of one update.", interval="[1, inf)")
+
+
+def head_sizes(config: AttentionConfig, width: int) -> tuple[int, int]:
+    """(d, d_v): the sizes of one search and of one retrieval in a layer of that width.
+
+    Raises:
+        BadInput: S does not divide d_search (or the width), or R does not divide d_value.
+    """
+    d_search = config.d_search or width
+    d = _share(d_search, config.searches, "d_search" if config.d_search else "width", "searches")
+    if config.d_value:
+        return d, _share(config.d_value, config.retrievals, "d_value", "retrievals")
+    return d, _share(width, config.searches, "width", "searches")
+
+
+def _share(size: int, parts: int, name: str, of: str) -> int:
+    if size % parts:
+        low = size // parts * parts
+        near = f"{low} or {low + parts}" if low else f"{parts}"
+        raise BadInput(f"{name} = {size}: must be a multiple of {of} = {parts}, such as {near}")
+    return size // parts
