@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from tutelage.attention.baselines.grouped_query import GroupedQuery
+from tutelage.attention.baselines.mixture_of_heads import MixtureOfHeads
 from tutelage.attention.baselines.multihead import MultiHead
+from tutelage.attention.baselines.switch_head import SwitchHead
 from tutelage.attention.config import AttentionConfig
 from tutelage.lab.errors import BadInput, nearest
 
-KINDS: dict[str, type[MultiHead]] = {"multihead": MultiHead}
+KINDS: dict[str, Callable[[AttentionConfig, int], MultiHead]] = {
+    "multihead": MultiHead,
+    "grouped_query": GroupedQuery,
+    "mixture_of_heads": MixtureOfHeads,
+    "switch_head": SwitchHead,
+}
 
 
 def layer(config: AttentionConfig, width: int) -> MultiHead:

@@ -68,9 +68,12 @@ class MultiHead(nn.Module):
         """(B, M, D) to (B, groups, M, d_v)."""
         return split(self.value(memory), self.groups)
 
-    def merged(self, attended: Tensor, x: Tensor) -> Tensor:
-        """What the heads brought, (B, S, N, d_v), and the input to (B, N, D)."""
-        flat = attended.transpose(1, 2).flatten(2)
+    def merged(self, attended: Tensor, x: Tensor, found: Activations) -> Tensor:
+        """What the heads brought, (B, S, N, d_v), and the input to (B, N, D). Adds activations to `found`."""
+        return self.joined(attended.transpose(1, 2).flatten(2), x)
+
+    def joined(self, flat: Tensor, x: Tensor) -> Tensor:
+        """The output of all heads side by side, with what `join` makes of the input."""
         return self.output(flat if self.join is None else torch.cat((flat, self.join(x)), -1))
 
     def forward(
@@ -109,8 +112,8 @@ class MultiHead(nn.Module):
         else:
             attended = F.scaled_dot_product_attention(query, key, value, mask, dropout)
             attended = attended if dead is None else attended.masked_fill(dead, 0.0)
-        out = self.merged(attended, x)
-        return (out, found) if need else out
+        out = self.merged(attended, x, found)
+        return (out, {name: found[name] for name in need}) if need else out
 
     def _mask(
         self, query: Tensor, key: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None, is_causal: bool
