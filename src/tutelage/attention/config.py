@@ -46,9 +46,6 @@ class AttentionConfig:
         "Only so many retrievals may win; 0: all. Of mixture_of_heads: routed heads in use; of switch_head: experts.",
         interval="[0, inf)",
     )
-    shared_heads: int = setting(
-        0, "Of mixture_of_heads: so many heads are in use whatever the token.", interval="[0, inf)"
-    )
     bias: bool = setting(True, "Projections have biases.")
     dropout: float = setting(0.0, "Of attention weights A.", interval="[0, 1)")
     exclude_self: bool = setting(False, "No token may attend to itself.")
@@ -59,6 +56,9 @@ class AttentionConfig:
         "stacked: one fused call per search, retrievals side by side in the value; expanded: one fused call per pair; "
         "literal: all of A; auto: the measured best.",
         choices=BACKENDS,
+    )
+    shared_heads: int = setting(
+        0, "Of mixture_of_heads: so many heads are in use whatever the token.", interval="[0, inf)"
     )
 
 
