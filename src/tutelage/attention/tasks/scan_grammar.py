@@ -18,9 +18,23 @@ from typing import NamedTuple
 import numpy as np
 
 PADDING, EOS = 0, 0
-WORDS = "walk look run jump turn left right opposite around twice thrice and after".split()
+WORDS = [
+    "walk",
+    "look",
+    "run",
+    "jump",
+    "turn",
+    "left",
+    "right",
+    "opposite",
+    "around",
+    "twice",
+    "thrice",
+    "and",
+    "after",
+]
 """The input vocabulary: word w has number `WORDS.index(w) + 1`, `PADDING` is 0."""
-ACTIONS = "I_WALK I_LOOK I_RUN I_JUMP I_TURN_LEFT I_TURN_RIGHT".split()
+ACTIONS = ["I_WALK", "I_LOOK", "I_RUN", "I_JUMP", "I_TURN_LEFT", "I_TURN_RIGHT"]
 """The output vocabulary: action a has number `ACTIONS.index(a) + 1`, `EOS` is 0."""
 
 _Phrase = tuple[tuple[str, ...], tuple[str, ...]]
@@ -46,8 +60,8 @@ class Commands(NamedTuple):
 def commands() -> Commands:
     """Every command of the grammar, once."""
     simple = [once for verb in _verb_phrases() for once in _repeated(verb)]
-    joined = [(w1 + ("and",) + w2, a1 + a2) for w1, a1 in simple for w2, a2 in simple]
-    turned = [(w1 + ("after",) + w2, a2 + a1) for w1, a1 in simple for w2, a2 in simple]
+    joined = [((*w1, "and", *w2), a1 + a2) for w1, a1 in simple for w2, a2 in simple]
+    turned = [((*w1, "after", *w2), a2 + a1) for w1, a1 in simple for w2, a2 in simple]
     words, actions = zip(*(simple + joined + turned))
     num_words, num_actions = (np.array([len(one) for one in column]) for column in (words, actions))
     found = Commands(_table(words, WORDS, 0), _table(actions, ACTIONS, 1), num_words, num_actions)
