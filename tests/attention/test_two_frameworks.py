@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -30,15 +31,16 @@ def pair(competition: str, own: bool) -> tuple[CompositionalAttention, Twin]:
         layer = CompositionalAttention(WIDTH, SEARCHES, RETRIEVALS, competition=competition, **sizes)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    twin = compositional_attention(jax.random.key(0), WIDTH, SEARCHES, RETRIEVALS, competition=competition, **sizes)
+    kind = functools.partial(compositional_attention, competition=competition, **sizes)
+    twin = eqx.filter_eval_shape(kind, jax.random.key(0), WIDTH, SEARCHES, RETRIEVALS)  # every array is replaced
     state = {name: jnp.asarray(value.numpy()) for name, value in layer.state_dict().items()}
     names = {"query": "query", "key": "key", "value": "value", "select": "value_query", "merge": "output"}
     for mine, theirs in names.items():
         replaced = (state[f"{theirs}.weight"].T, state[f"{theirs}.bias"])
         twin = eqx.tree_at(lambda t, mine=mine: (getattr(t, mine).weight, getattr(t, mine).bias), twin, replaced)
     compete = twin.competition
-    shift = state["competition.bias"] if own or competition == "mlp" else compete.shift
-    last = state["competition.weight_out"][0] if competition == "mlp" else compete.last
+    shift = state["competition.bias"] if own or competition == "mlp" else jnp.zeros(())
+    last = state["competition.weight_out"][0] if competition == "mlp" else jnp.zeros(())
     assert compete.first.shape == state["competition.weight"].shape
     assert (compete.shift.shape, compete.last.shape) == (shift.shape, last.shape)
     replaced = (state["competition.weight"], shift, last)
@@ -50,30 +52,31 @@ def tokens(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("competition", "own"), KINDS)
-def test_the_twin_gives_the_same(competition: str, own: bool) -> None:
+@eqx.filter_jit
+def inspected(twin: Twin, *arrays: Any, causal: bool) -> Any:
+    return twin.inspect(*arrays, causal=causal)
+
+
+@pytest.mark.parametrize(
+    ("competition", "own", "masks"), [(*KINDS[0], "pattern"), *[(*kind, "both") for kind in KINDS]]
+)
+def test_the_twin_gives_the_same(competition: str, own: bool, masks: str) -> None:
     layer, twin = pair(competition, own)
     x, memory = tokens(2, 4, WIDTH), tokens(2, 5, WIDTH, seed=2)
     real = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
     pattern = torch.rand(2, SEARCHES, 4, 5, generator=torch.Generator().manual_seed(3)) > 0.5
     pattern[0, 0, 1] = False  # a row that allows nothing
-    for masks in (
-        {},
-        {"is_causal": True},
-        {"key_padding_mask": real, "is_causal": True},
-        {"attn_mask": pattern},
-    ):
-        visible = None
-        if "key_padding_mask" in masks:
-            visible = jnp.asarray(real.numpy())[:, None, None]
-        if "attn_mask" in masks:
-            visible = jnp.asarray(pattern.numpy())
-        with torch.no_grad():
-            wanted, found = layer(x, memory, need=("search", "competition"), **masks)
-        arrays = jnp.asarray(x.numpy()), jnp.asarray(memory.numpy())
-        out, search, chosen = twin.inspect(*arrays, visible, causal="is_causal" in masks)
-        for mine, theirs in ((out, wanted), (search, found["search"]), (chosen, found["competition"])):
-            np.testing.assert_allclose(np.asarray(mine), theirs.numpy(), rtol=1e-6, atol=2e-6)
+    if masks == "both":
+        given: dict[str, Any] = {"key_padding_mask": real, "is_causal": True}
+        visible = jnp.asarray(real.numpy())[:, None, None]
+    else:
+        given, visible = {"attn_mask": pattern}, jnp.asarray(pattern.numpy())
+    with torch.no_grad():
+        wanted, found = layer(x, memory, need=("search", "competition"), **given)
+    arrays = jnp.asarray(x.numpy()), jnp.asarray(memory.numpy()), visible
+    out, search, chosen = inspected(twin, *arrays, causal=masks == "both")
+    for mine, theirs in ((out, wanted), (search, found["search"]), (chosen, found["competition"])):
+        np.testing.assert_allclose(np.asarray(mine), theirs.numpy(), rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize(("competition", "own"), KINDS)
@@ -82,10 +85,12 @@ def test_the_twin_has_the_same_gradients(competition: str, own: bool) -> None:
     x, weights = tokens(2, 4, WIDTH), tokens(2, 4, WIDTH, seed=4)
     (layer(x, is_causal=True) * weights).sum().backward()
 
-    def loss(twin: Twin) -> jax.Array:
-        return (twin(jnp.asarray(x.numpy()), causal=True) * jnp.asarray(weights.numpy())).sum()
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(twin: Twin, x: jax.Array, weights: jax.Array) -> jax.Array:
+        return (twin(x, causal=True) * weights).sum()
 
-    found = eqx.filter_grad(loss)(twin)
+    found = gradient(twin, jnp.asarray(x.numpy()), jnp.asarray(weights.numpy()))
     for mine, theirs in (
         (found.query.weight.T, layer.query.weight),
         (found.value.weight.T, layer.value.weight),
@@ -98,7 +103,13 @@ def test_the_twin_has_the_same_gradients(competition: str, own: bool) -> None:
 
 def test_a_token_that_sees_nothing_has_a_finite_gradient_in_the_twin() -> None:
     _, twin = pair("dot", False)
-    x, nothing = jnp.asarray(tokens(1, 3, WIDTH).numpy()), jnp.zeros((1, 1, 3, 3), dtype=jnp.bool_)
-    grad = jax.grad(lambda x: twin(x, visible=nothing).sum())(x)
-    assert bool(jnp.isfinite(grad).all())
-    np.testing.assert_allclose(np.asarray(twin(x, visible=nothing)[0, 0]), np.asarray(twin.merge.bias), atol=1e-7)
+
+    @eqx.filter_jit
+    def gradient(twin: Twin, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        nothing = jnp.zeros((1, 1, 3, 3), dtype=jnp.bool_)
+        out, back = jax.vjp(lambda x: twin(x, visible=nothing), x)
+        return out, back(jnp.ones_like(out))[0]
+
+    out, grad = gradient(twin, jnp.asarray(tokens(1, 3, WIDTH).numpy()))
+    assert bool(np.isfinite(np.asarray(grad)).all())
+    np.testing.assert_allclose(np.asarray(out[0, 0]), np.asarray(twin.merge.bias), atol=1e-7)
