@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tutelage.attention.baselines import layer
 from tutelage.attention.baselines.equal_parameters import equal_parameters, num_parameters
 from tutelage.attention.baselines.mixture_of_heads import balance_losses
+from tutelage.attention.cache import LayerCache
 from tutelage.attention.config import AttentionConfig
 from tutelage.attention.layer import AttentionLayer, attention_layer
 from tutelage.lab.errors import BadInput
@@ -87,7 +88,7 @@ def test_the_value_size_is_shared_out_among_the_heads() -> None:
 
 
 def test_an_unknown_activation_is_named() -> None:
-    with pytest.raises(BadInput, match=r"need = 'serch'.*'search'"):
+    with pytest.raises(BadInput, match=r"need has 'serch'.*'search'"):
         made("multihead")(tokens(1, 2, 16), need=("serch",))
 
 
@@ -185,6 +186,7 @@ def test_the_load_balance_loss_of_balanced_heads_is_the_number_in_use() -> None:
 @pytest.mark.parametrize("top_k", [0, 1, 2])
 def test_switch_head_is_the_sum_of_the_publication(top_k: int) -> None:
     mine, x = made("switch_head", searches=2, retrievals=3, top_k=top_k), tokens(2, 4, 16)
+    mine.requires_grad_(False)
     out, found = mine(x, is_causal=True, need=("routing",))
     d_v, used = 8, top_k or 3
     value, bias = mine.value.weight.view(2, 3, d_v, 16), mine.value.bias.view(2, 3, d_v)
@@ -265,6 +267,56 @@ def test_fused_and_literal_agree_whatever_the_masks(kind: str, settings: dict[st
 
 
 @pytest.mark.parametrize(("kind", "settings"), KINDS)
+@pytest.mark.parametrize("positions", ["none", "rotary", "relative"])
+def test_token_by_token_with_a_cache_is_the_whole_at_once(kind: str, settings: dict[str, int], positions: str) -> None:
+    mine, x, cache = made(kind, positions=positions, **settings), tokens(2, 6, 16), LayerCache()
+    if positions == "relative":
+        nn.init.normal_(mine.relative.weight)
+    real = torch.ones(2, 6, dtype=torch.bool)
+    real[0, :2] = False
+    with torch.no_grad():
+        whole = mine(x, is_causal=True, key_padding_mask=real)
+        parts = [
+            mine(x[:, a:b], is_causal=True, key_padding_mask=real[:, :b], cache=cache)
+            for a, b in ((0, 3), (3, 4), (4, 6))
+        ]
+        literal, _ = mine(x, is_causal=True, key_padding_mask=real, need=("search",))
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-6 if positions == "rotary" else 1e-12)
+    torch.testing.assert_close(literal, whole, rtol=0, atol=1e-12)
+
+
+def test_a_memory_is_read_once_into_a_fixed_cache() -> None:
+    mine, x, memory = made("grouped_query"), tokens(2, 2, 16), tokens(2, 5, 16, seed=2)
+    cache = LayerCache().memory
+    torch.testing.assert_close(mine(x, memory, cache=cache), mine(x, memory))
+    torch.testing.assert_close(mine(x, torch.zeros_like(memory), cache=cache), mine(x, memory))
+
+
+def test_dropout_follows_from_the_generator() -> None:
+    mine, x = made("multihead", dropout=0.5).train(), tokens(2, 5, 16)
+    draws = [mine(x, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    torch.manual_seed(0)
+    assert not torch.equal(mine(x), mine(x))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in KINDS])
+def test_what_cannot_be_used_is_said_before_any_work(kind: str) -> None:
+    mine, x = made(kind), tokens(2, 3, 16)
+    for call, message in (
+        (lambda: mine(tokens(2, 3, 8)), r"x has shape \(2, 3, 8\): .* D = 16"),
+        (lambda: mine(x, tokens(1, 3, 16)), "memory has 1 rows"),
+        (lambda: mine(x, key_padding_mask=torch.ones(2, 4, dtype=torch.bool)), "True = a real token"),
+        (lambda: mine(x, attn_mask=torch.ones(3, 3, dtype=torch.bool).triu(1)), "True = may attend"),
+        (lambda: made(kind, exclude_self=True)(x, x), "exclude_self"),
+        (lambda: made(kind, positions="rotary", d_search=12), "d must be even"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            call()
+
+
+@pytest.mark.parametrize(("kind", "settings"), KINDS)
 def test_a_token_that_may_attend_to_nothing_brings_zeros(kind: str, settings: dict[str, int]) -> None:
     mine, x = made(kind, **settings), tokens(1, 3, 16)
     nothing = torch.ones(3, 3, dtype=torch.bool)
@@ -278,6 +330,14 @@ def test_a_token_that_may_attend_to_nothing_brings_zeros(kind: str, settings: di
 def test_no_token_attends_to_itself_where_that_is_excluded() -> None:
     _, found = made("multihead", exclude_self=True)(tokens(2, 4, 16), need=("search",))
     assert (found["search"].diagonal(dim1=-2, dim2=-1) == 0).all()
+
+
+@pytest.mark.parametrize("retrievals", [1, 2, 4])
+def test_multihead_has_the_parameters_of_a_compositional_attention(retrievals: int) -> None:
+    config = AttentionConfig(searches=4, retrievals=retrievals, d_select=32)
+    wanted, found = num_parameters(config, 256), equal_parameters(config, 256)
+    assert wanted == {1: 248_800, 2: 265_248, 4: 298_144}[retrievals]
+    assert abs(num_parameters(found, 256) - wanted) <= 1024  # half of what one more number in a head costs
 
 
 def test_equal_parameters_come_from_heads_of_another_size() -> None:

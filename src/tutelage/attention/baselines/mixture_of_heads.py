@@ -35,8 +35,6 @@ class MixtureOfHeads(MultiHead):
     Deviation: all heads are computed, and those not in use multiplied by 0.
     """
 
-    needs = ("search", "routing")
-
     def __init__(self, config: AttentionConfig, width: int) -> None:
         super().__init__(config, width)
         routed = self.heads - config.shared_heads

@@ -8,18 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tutelage.attention.cache import LayerCache
 from tutelage.attention.config import AttentionConfig, head_sizes
 from tutelage.attention.layer import Activations
+from tutelage.attention.masks import Masks, empty_rows, masked_softmax
+from tutelage.attention.noise import dropout as dropped
+from tutelage.attention.positions import RelativeBias, rotate, toeplitz
 from tutelage.lab.errors import BadInput, nearest
 
-if TYPE_CHECKING:
-    from tutelage.attention.cache import LayerCache
+NEEDS = ("search", "competition", "empty", "routing")
+"""What may be asked of any layer: A (B, S, N, M); C, of which baselines have none; bool (B, S, N), True where nothing
+may be attended to; the gates of layers that have them."""
 
 
 class MultiHead(nn.Module):
@@ -33,8 +38,6 @@ class MultiHead(nn.Module):
         join: of the input (d_v), with `join_input`; its result comes after the heads in what `output` reads.
     """
 
-    needs = ("search",)
-
     def __init__(self, config: AttentionConfig, width: int, *, groups: int | None = None) -> None:
         """`groups`: how many keys and values there are, each for S / groups heads; None: one for each head."""
         super().__init__()
@@ -44,6 +47,11 @@ class MultiHead(nn.Module):
         self.query = nn.Linear(width, self.heads * self.d, config.bias)
         self.key = nn.Linear(width, self.groups * self.d, config.bias)
         self.join = nn.Linear(width, self.d_v, config.bias) if config.join_input else None
+        self.relative = RelativeBias(self.heads) if config.positions == "relative" else None
+        if config.positions == "rotary" and self.d % 2:
+            raise BadInput(
+                f"positions = 'rotary' with heads of size d = {self.d}: d must be even, such as {self.d + 1}"
+            )
         self.make_values()
         for part in (self.query, self.key, self.join):
             if part is not None:
@@ -87,57 +95,78 @@ class MultiHead(nn.Module):
         cache: LayerCache | None = None,
         need: Sequence[str] = (),
         generator: torch.Generator | None = None,
-    ) -> Tensor | tuple[Tensor, Activations]:
-        """(B, N, D) to (B, N, D), as `AttentionLayer` says."""
-        unknown(need, self.needs)
-        memory = x if memory is None else memory
-        query, key = split(self.query(x), self.heads), split(self.key(memory), self.groups)
-        value = self.values(memory)
-        if cache is not None:
-            key, value = cache.append(key, value)
-        if self.groups < self.heads:
-            key, value = (each.repeat_interleave(self.heads // self.groups, 1) for each in (key, value))
-        mask, dead = self._mask(query, key, attn_mask, key_padding_mask, is_causal)
-        dropout = self.config.dropout if self.training else 0.0
-        found: Activations = {}
-        if "search" in need or (dropout and generator is not None):
-            scores = query @ key.transpose(-1, -2) / math.sqrt(self.d)
-            search = (scores if mask is None else scores + mask).softmax(-1)
-            search = search if dead is None else search.masked_fill(dead, 0.0)
-            found["search"] = search
-            if dropout:
-                keep = torch.rand(search.shape, generator=generator, device=search.device) >= dropout
-                search = search * keep / (1 - dropout)
-            attended = search @ value
-        else:
-            attended = F.scaled_dot_product_attention(query, key, value, mask, dropout)
-            attended = attended if dead is None else attended.masked_fill(dead, 0.0)
-        out = self.merged(attended, x, found)
-        return (out, {name: found[name] for name in need}) if need else out
+    ) -> Any:
+        """(B, N, D) to (B, N, D), as `AttentionLayer` says. Of `need` it returns what this attention has.
 
-    def _mask(
-        self, query: Tensor, key: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None, is_causal: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """What is added to the scores, and which rows, (B, S, N, 1), may attend to nothing; None: nothing, none."""
-        (n, m), device = (query.shape[2], key.shape[2]), query.device
-        position = torch.arange(m - n, m, device=device)[:, None]
-        allowed = torch.ones((1, 1, n, m), dtype=torch.bool, device=device)
-        if is_causal:
-            allowed = allowed & (torch.arange(m, device=device) <= position)
-        if self.config.exclude_self:
-            allowed = allowed & (torch.arange(m, device=device) != position)
-        if key_padding_mask is not None:
-            allowed = allowed & key_padding_mask[:, None, None]
-        added = query.new_zeros(())
-        if attn_mask is not None:
-            if attn_mask.dtype == torch.bool:
-                allowed = allowed & attn_mask
+        Raises:
+            BadInput: shapes, masks or names that do not fit; `exclude_self` with another memory than `x`.
+        """
+        self._check_call(x, memory, need)
+        q, k, v = self._searched(x, x if memory is None else memory, cache)
+        if self.groups < self.heads:
+            k, v = (each.repeat_interleave(self.heads // self.groups, 1) for each in (k, v))
+        shape = (*q.shape[:3], k.shape[2])
+        masks = Masks.of(attn_mask, key_padding_mask, shape, is_causal=is_causal, exclude_self=self.config.exclude_self)
+        rate = self.config.dropout if self.training else 0.0
+        found: Activations = {}
+        if "search" in need or (rate and generator is not None):
+            scores, mask = q @ k.transpose(-1, -2) / math.sqrt(self.d), masks.combined(*shape[2:], q.device)
+            if self.relative is not None:
+                scores = scores + toeplitz(self.relative(*shape[2:]), *shape[2:])
+            found["search"] = masked_softmax(scores, mask)
+            attended = dropped(found["search"], rate, True, generator) @ v
+        else:
+            attended = self._fused(q, k, v, masks, rate)
+        out = self.merged(attended, x, found)
+        if not need:
+            return out
+        if "empty" in need:
+            found["empty"] = empty_rows(masks.combined(*shape[2:], q.device), shape).to(x.device)
+        return out, {name: value for name, value in found.items() if name in need}
+
+    def _searched(self, x: Tensor, memory: Tensor, cache: LayerCache | None) -> tuple[Tensor, Tensor, Tensor]:
+        q = split(self.query(x), self.heads)
+        if cache is not None and cache.filled:
+            assert cache.k is not None and cache.v is not None
+            return q, cache.k, cache.v
+        k = split(self.key(memory), self.groups)
+        if self.config.positions == "rotary":
+            past = 0 if cache is None else cache.length
+            q, k = rotate(q, past + k.shape[2] - q.shape[2]), rotate(k, past)
+        v = self.values(memory)
+        return (q, k, v) if cache is None else (q, *cache.append(k, v))
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, masks: Masks, rate: float) -> Tensor:
+        """(B, S, N, d_v), in one fused call."""
+        queries, keys = q.shape[2], k.shape[2]
+        plain = masks.attn is None and masks.keys is None and not masks.exclude_self and self.relative is None
+        if plain and (not masks.causal or queries == keys):
+            return F.scaled_dot_product_attention(q, k, v, None, rate, is_causal=masks.causal)
+        mask = masks.combined(queries, keys, q.device)
+        empty = None
+        if mask is not None:  # whatever a kernel makes of a row that allows nothing, it is to be zeros
+            empty = empty_rows(mask, (*q.shape[:3], keys)).to(q.device)[..., None]
+            mask = mask | empty if mask.dtype == torch.bool else mask.masked_fill(empty, 0.0)
+        if self.relative is not None:
+            bias = toeplitz(self.relative(queries, keys), queries, keys)[None]
+            if mask is None:
+                mask = bias
             else:
-                allowed, added = allowed & (attn_mask > -math.inf), attn_mask
-        if bool(allowed.all()) and attn_mask is None:
-            return None, None
-        dead = ~allowed.any(-1, keepdim=True)
-        return torch.where(allowed | dead, added.clamp(min=torch.finfo(query.dtype).min), -math.inf), dead
+                mask = bias.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else bias + mask
+        out = F.scaled_dot_product_attention(q, k, v, mask, rate)
+        return out if empty is None else out.masked_fill(empty, 0.0)
+
+    def _check_call(self, x: Tensor, memory: Tensor | None, need: Sequence[str]) -> None:
+        for name, given in (("x", x), ("memory", memory)):
+            if given is not None and (given.dim() != 3 or given.shape[2] != self.width):
+                raise BadInput(f"{name} has shape {tuple(given.shape)}: must be (B, N, D) with D = {self.width}")
+        if memory is not None and memory.shape[0] != x.shape[0]:
+            raise BadInput(f"memory has {memory.shape[0]} rows in its batch: must have {x.shape[0]}, as x has")
+        if memory is not None and self.config.exclude_self:
+            raise BadInput("exclude_self = True with a memory: a token is itself only in self-attention")
+        for name in need:
+            if name not in NEEDS:
+                raise BadInput(f"need has {name!r}: must be of {', '.join(NEEDS)}{nearest(name, NEEDS)}")
 
 
 def split(flat: Tensor, parts: int) -> Tensor:
@@ -151,10 +180,3 @@ def started(linear: nn.Linear) -> nn.Linear:
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
     return linear
-
-
-def unknown(need: Sequence[str], known: Sequence[str]) -> None:
-    """Raises `BadInput` for an activation that the layer does not have."""
-    for name in need:
-        if name not in known:
-            raise BadInput(f"need = {name!r}: must be one of {', '.join(known)}{nearest(name, known)}")

@@ -28,8 +28,6 @@ class SwitchHead(MultiHead):
     inside its gate, and the output one for all, outside.
     """
 
-    needs = ("search", "routing")
-
     def __init__(self, config: AttentionConfig, width: int) -> None:
         super().__init__(config, width)
         if config.top_k > config.retrievals:
