@@ -98,7 +98,7 @@ def draw_scenes(rng: np.random.Generator, count: int) -> Scenes:
 
 
 def draw_questions(rng: np.random.Generator, scenes: int, each: int) -> Questions:
-    """`each` unary, then as many binary, then ternary questions questions of a picture, with uniform subtypes and colours."""
+    """`each` unary, then as many binary, then ternary questions of a picture; subtypes and colours are uniform."""
     shape = (scenes, 3 * each)
     kind = np.broadcast_to(np.repeat(np.arange(3), each), shape).copy()
     first = rng.integers(OBJECTS, size=shape)
