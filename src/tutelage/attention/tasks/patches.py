@@ -24,8 +24,9 @@ def patches(images: Tensor, size: int) -> Tensor:
     if height % size or width % size:
         raise BadInput(f"patch = {size}: must divide the image's {height}×{width} px")
     pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-    cut = pixels.reshape(batch, channels, height // size, size, width // size, size)
-    return cut.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * size**2)
+    rows, columns = height // size, width // size
+    cut = pixels.reshape(batch, channels, rows, size, columns, size)
+    return cut.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, channels * size**2)
 
 
 def places(network: NetworkConfig, count: int, width: int) -> Tensor:
