@@ -1,4 +1,4 @@
-"""The image tasks: data of seed and step alone, figures of each kind of question, models that train and can be shown."""
+"""The image tasks: data of seed and step alone, figures of every kind of question, models that train and show."""
 
 import dataclasses
 
