@@ -1,18 +1,28 @@
 """Contextual retrieval: the labels are right, the splits are the published ones, the model has the published size."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from tutelage.attention.tasks.contextual_retrieval import ContextualRetrieval, nearest_others, solve
 from tutelage.attention.tasks.contextual_retrieval_config import (
     COEFFICIENTS,
+    PUBLISHED_ATTENTION,
+    PUBLISHED_NETWORK,
+    QUICK_OPTIMIZER,
+    QUICK_UPDATES,
     ContextualRetrievalConfig,
     combinations,
 )
+from tutelage.attention.tasks.task import Task
+from tutelage.attention.training import Training
 from tutelage.lab.errors import BadInput
 
+MULTIHEAD = dataclasses.replace(PUBLISHED_ATTENTION, kind="multihead")
+CPU = torch.device("cpu")
 SMALL = ContextualRetrievalConfig(test_examples=64)
 
 
@@ -82,3 +92,84 @@ def test_examples_follow_from_seed_and_step_alone():
 def test_one_combination_of_cues_cannot_be_split():
     with pytest.raises(BadInput, match="values = 1 with searches = 2: 1 combinations"):
         ContextualRetrieval(ContextualRetrievalConfig(values=1), seed=0)
+
+
+@pytest.mark.parametrize(("attention", "count"), [(MULTIHEAD, 29_729), (PUBLISHED_ATTENTION, 34_945)])
+def test_models_have_the_published_numbers_of_parameters(attention, count):
+    model = ContextualRetrieval(SMALL, 0).model(attention, PUBLISHED_NETWORK)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+class Solver(torch.nn.Module):
+    """Solves the task by its definition, its searches in the other order and its second search's retrievals swapped."""
+
+    def __init__(self, task):
+        super().__init__()
+        self.task = task
+
+    def forward(self, inputs, *, need=(), generator=None):
+        scalars, cues = inputs[..., :4].numpy(), inputs[..., 4:].unflatten(-1, (2, 2)).numpy()
+        labels, found = solve(scalars[..., :2], scalars[..., 2:], cues.argmax(-1), np.array(COEFFICIENTS[:2]))
+        out = torch.from_numpy(labels).float()
+        if not need:
+            return out
+        search = torch.eye(10)[torch.from_numpy(found[..., ::-1].copy())].permute(0, 2, 1, 3)
+        competition = torch.from_numpy(np.stack([cues[..., 1, ::-1], cues[..., 0, :]], 2))
+        return out, {"search": search, "competition": competition}
+
+
+def test_figures_of_a_perfect_solver():
+    task = ContextualRetrieval(SMALL, seed=1)
+    assert isinstance(task, Task)
+    found = task.figures(Solver(task), CPU)
+    assert found == pytest.approx({"l1_iid": 0, "l1_ood": 0, "search_mass": 1, "cue_accuracy": 1}, abs=1e-6)
+    shown = task.show(Solver(task), CPU)
+    assert shown["true_search"].tolist() == [1, 0]
+    np.testing.assert_allclose(shown["retrieval_given_cue"], [[[0, 1], [1, 0]], [[1, 0], [0, 1]]])
+    np.testing.assert_allclose(shown["search_mass"], [[0, 1], [1, 0]], atol=0.25)
+    assert shown["competition"].shape == shown["cues"].shape == (10, 4)
+
+
+def test_predicting_zero_scores_three_quarters():
+    class Zero(torch.nn.Module):
+        def forward(self, inputs, *, need=(), generator=None):
+            out = inputs.new_zeros(inputs.shape[:2])
+            return (out, {"search": torch.full((len(inputs), 2, 10, 10), 0.1)}) if need else out
+
+    task = ContextualRetrieval(ContextualRetrievalConfig(test_examples=4096), seed=0)
+    found = task.figures(Zero(), CPU)
+    spread = np.hypot(*COEFFICIENTS[:2]) * np.sqrt(2 / np.pi)
+    assert set(found) == {"l1_iid", "l1_ood"}
+    assert found["l1_iid"] == pytest.approx(spread, abs=0.02) and round(spread, 2) == 0.75
+
+
+def test_a_model_trains_and_evaluation_leaves_it_as_it_is():
+    task = ContextualRetrieval(SMALL, seed=0)
+    training = Training(task, PUBLISHED_ATTENTION, PUBLISHED_NETWORK, QUICK_OPTIMIZER, seed=0, num_updates=3)
+    state = training.init()
+    for _ in range(3):
+        state, metrics = training.update(state)
+    assert np.isfinite(float(metrics["loss"]))
+    assert training.evaluate(state, 3, True) == training.evaluate(state, 3, True)
+    assert task.show(training.model, CPU)["retrieval_given_cue"].shape == (2, 2, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_compositional_attention_beats_multihead_attention_after_the_quick_training():
+    scores = {}
+    for attention in (PUBLISHED_ATTENTION, MULTIHEAD):
+        found = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            task = ContextualRetrieval(ContextualRetrievalConfig(withhold=False), seed)
+            training = Training(
+                task, attention, PUBLISHED_NETWORK, QUICK_OPTIMIZER, seed=seed, num_updates=QUICK_UPDATES
+            )
+            state = training.init()
+            for _ in range(QUICK_UPDATES):
+                state, _ = training.update(state)
+            found.append(training.evaluate(state, QUICK_UPDATES, True)["l1_iid"])
+        scores[attention.kind] = np.mean(found)
+    assert scores["compositional"] <= 0.36
+    assert scores["compositional"] <= 0.95 * scores["multihead"]
