@@ -47,10 +47,8 @@ class CausalModel(nn.Module):
         self, vocabulary: int, attention: AttentionConfig, network: NetworkConfig, *, length: int = 64
     ) -> None:
         super().__init__()
-        self.iterations = network.iterations
         self.embedding = Embedding(vocabulary, attention, network, length)
         self.encoder = Encoder(attention, network)
-        self.norm = nn.LayerNorm(network.width)
 
     def forward(
         self,
@@ -63,14 +61,10 @@ class CausalModel(nn.Module):
         """Logits, or with `need` a pair of them and the activations of each iteration.
 
         Args:
-            caches: one for each iteration (`new_caches`); `tokens` follow those that they have seen.
+            caches: of `encoder.caches()`; `tokens` follow those that they have seen.
         """
         x = self.embedding(tokens, caches[0].length if caches else 0)
         out = self.encoder(x, is_causal=True, caches=caches, need=need, generator=generator)
         x, found = out if need else (out, None)
-        logits = nn.functional.linear(self.norm(x), self.embedding.weight)
+        logits = nn.functional.linear(x, self.embedding.weight)
         return (logits, found) if need else logits
-
-    def new_caches(self) -> list[LayerCache]:
-        """Empty ones, of a text that has not begun."""
-        return [LayerCache() for _ in range(self.iterations)]
