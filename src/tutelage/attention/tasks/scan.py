@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from tutelage.attention.blocks import Encoder
 from tutelage.attention.config import AttentionConfig, NetworkConfig
+from tutelage.attention.tasks.embedding import Embedding
 from tutelage.attention.tasks.scan_config import ScanConfig
 from tutelage.attention.tasks.scan_grammar import ACTIONS, EOS, PADDING, WORDS, bare, commands, out_of_distribution
 from tutelage.attention.tasks.task import Batch
-from tutelage.attention.tasks.tokens import Embedding
 
 LONGEST = 48
 _CHUNK = 512

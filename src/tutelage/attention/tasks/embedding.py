@@ -1,15 +1,10 @@
-"""Numbers of tokens to vectors with positions, and the causal model of sequences of tokens."""
+"""Numbers of tokens to vectors with positions."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.attention.blocks import Encoder
-from tutelage.attention.cache import LayerCache
 from tutelage.attention.config import AttentionConfig, NetworkConfig
 from tutelage.attention.positions import legacy_sinusoidal, sinusoidal
 
@@ -38,33 +33,3 @@ class Embedding(nn.Module):
         if end > len(self.positions):
             self.positions = self._sines(2 * end, self.width).to(self.weight)
         return x + self.positions[start:end]
-
-
-class CausalModel(nn.Module):
-    """Token numbers (B, N) to logits of the next (B, N, vocabulary), which are products with the same embedding."""
-
-    def __init__(
-        self, vocabulary: int, attention: AttentionConfig, network: NetworkConfig, *, length: int = 64
-    ) -> None:
-        super().__init__()
-        self.embedding = Embedding(vocabulary, attention, network, length)
-        self.encoder = Encoder(attention, network)
-
-    def forward(
-        self,
-        tokens: Tensor,
-        *,
-        caches: Sequence[LayerCache] | None = None,
-        need: Sequence[str] = (),
-        generator: torch.Generator | None = None,
-    ) -> Any:
-        """Logits, or with `need` a pair of them and the activations of each iteration.
-
-        Args:
-            caches: of `encoder.caches()`; `tokens` follow those that they have seen.
-        """
-        x = self.embedding(tokens, caches[0].length if caches else 0)
-        out = self.encoder(x, is_causal=True, caches=caches, need=need, generator=generator)
-        x, found = out if need else (out, None)
-        logits = nn.functional.linear(x, self.embedding.weight)
-        return (logits, found) if need else logits
