@@ -41,7 +41,11 @@ class AttentionConfig:
     compose_query: bool = setting(False, "Value queries are made of the search queries instead of the input.")
     gumbel: bool = setting(False, "Gumbel-softmax over retrievals in training.")
     temperature: float = setting(1.0, "Of the softmax over retrievals.", interval="(0, inf)")
-    top_k: int = setting(0, "Only so many retrievals may win; 0: all.", interval="[0, inf)")
+    top_k: int = setting(
+        0,
+        "Only so many retrievals may win; 0: all. Of mixture_of_heads: routed heads in use; of switch_head: experts.",
+        interval="[0, inf)",
+    )
     bias: bool = setting(True, "Projections have biases.")
     dropout: float = setting(0.0, "Of attention weights A.", interval="[0, 1)")
     exclude_self: bool = setting(False, "No token may attend to itself.")
@@ -52,6 +56,9 @@ class AttentionConfig:
         "stacked: one fused call per search, retrievals side by side in the value; expanded: one fused call per pair; "
         "literal: all of A; auto: the measured best.",
         choices=BACKENDS,
+    )
+    shared_heads: int = setting(
+        0, "Of mixture_of_heads: so many heads are in use whatever the token.", interval="[0, inf)"
     )
 
 
