@@ -97,10 +97,10 @@ class AssociativeRecall:
         return {f"accuracy_{name}": self._accuracy(model, drawn, device) for name, drawn in self._tests()}
 
     def show(self, model: nn.Module, device: torch.device) -> Mapping[str, Any]:
-        """What happens at the question's name of an attribute, on a hundred sequences of either figure: `iid` and `ood`,
+        """What happens at the name of the attribute in a question, over a hundred sequences of each figure.
 
-        mass_…: (iterations, S) the mean share of each search on the token that is the answer;
-        competition_…: (iterations, 3, S, R) the mean of C by attribute, of a layer that has one.
+        `mass_iid`, `mass_ood` (iterations, S): the mean share of each search on the token that is the answer.
+        `competition_iid`, `competition_ood` (iterations, 3, S, R): the mean of C by attribute, of a layer that has one.
         """
         found: dict[str, Any] = {}
         for name, drawn in self._tests():

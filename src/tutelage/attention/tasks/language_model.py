@@ -10,7 +10,7 @@ from tutelage.attention.huggingface_config import CompositionalConfig
 def causal_model(
     vocabulary: int, length: int, attention: AttentionConfig, network: NetworkConfig
 ) -> CompositionalForCausalLM:
-    """An untrained model of sequences of up to `length` tokens, with sines where scores know no positions themselves."""
+    """An untrained model of up to `length` tokens, with sines where scores know no positions themselves."""
     sines = "legacy" if network.legacy_positions else "sinusoidal"
     return CompositionalForCausalLM(
         CompositionalConfig(

@@ -79,10 +79,10 @@ class Scan:
         return found
 
     def show(self, model: nn.Module, device: torch.device) -> Mapping[str, Any]:
-        """`lengths` and `exact` of up to 2,000 out-of-distribution commands (of iid ones in the simple split); of eight
-        of them `commands`, `actions`, `decoded` (texts); and of the first, `search` (S, T, L): where each action looks
+        """`lengths` and `exact` of the out-of-distribution commands that are tested (in the simple split, iid ones): 2,000
+        where all would be; of eight of them `commands`, `actions`, `decoded` (texts); and of the first, `search` (S, T, L): where each action looks
         among the words in the last block, with `competition` (T, S, R) of a layer that has one."""
-        rows = (self.ood if len(self.ood) else self.iid)[:2000]
+        rows = (self.ood if len(self.ood) else self.iid)[: self.config.num_test or 2000]
         exact, _ = exact_matches(model, rows, device)
         some = _batch(rows[:8])
         decoded = model.decode(some["words"].to(device))
