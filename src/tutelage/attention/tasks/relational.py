@@ -3,7 +3,7 @@
 A convolution reads each glyph, context normalisation takes away what all glyphs of a problem share, one block of
 attention relates them, and the mean over the glyphs gives the answer.
 
-Deviations from the published models: blocks are pre-norm like everywhere in this family (theirs are post-norm), and each
+Deviations from the published models: blocks are pre-norm like everywhere in this family (theirs are post-norm); each
 glyph of a batch is read once, however often it is shown.
 
 References: Mittal et al. (2022), arXiv 2110.09419; Webb, Sinha & Cohen (2021), arXiv 2012.14601; Webb et al. (2020),
@@ -60,7 +60,9 @@ class Relational:
     def batch(self, step: int, size: int) -> Batch:
         """`objects` int64 (B, T), `answers` int64 (B,). Each epoch shows every problem of training once."""
         places = np.arange(step * size, (step + 1) * size)
-        rows = np.array([self._order(place // self.config.num_train)[place % self.config.num_train] for place in places])
+        rows = np.array(
+            [self._order(place // self.config.num_train)[place % self.config.num_train] for place in places]
+        )
         return _tensors(Problems(self.train.objects[rows], self.train.answers[rows]))
 
     def loss(
@@ -116,11 +118,9 @@ class RelationalModel(nn.Module):
         known = attention.positions != "none"
         self.register_buffer("positions", torch.zeros(()) if known else sines(length, width), persistent=False)
         self.encoder = Encoder(attention, network)
-        self.answer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 256), nn.ReLU(), nn.Linear(256, ANSWERS[config.relation]))
+        self.answer = nn.Sequential(nn.Linear(width, 256), nn.ReLU(), nn.Linear(256, ANSWERS[config.relation]))
 
-    def forward(
-        self, objects: Tensor, *, need: tuple[str, ...] = (), generator: torch.Generator | None = None
-    ) -> Any:
+    def forward(self, objects: Tensor, *, need: tuple[str, ...] = (), generator: torch.Generator | None = None) -> Any:
         shown, where = objects.unique(return_inverse=True)
         x = self.norm(self.reader(self.images[shown])[where]) + self.positions
         out = self.encoder(x, need=need, generator=generator)
