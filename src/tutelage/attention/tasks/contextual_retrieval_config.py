@@ -44,6 +44,12 @@ QUICK_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, curve="cosine", batch_size
 QUICK_UPDATES = 1_600
 
 
+def check(config: ContextualRetrievalConfig) -> None:
+    """Raises `BadInput` where combinations of cues are to be withheld and there are too few or too many."""
+    if config.withhold:
+        combinations(config)
+
+
 def combinations(config: ContextualRetrievalConfig) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """(in training, withheld): combinations of one cue for each search, in the official split.
 

@@ -15,8 +15,9 @@ Deviations from the publication, each on purpose:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from tutelage.attention.config import check_attention
+from tutelage.attention.tasks import checks
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Program, State
 from tutelage.lab.study import Exhibit, Paper, RunResult, Study
@@ -31,9 +32,6 @@ def check(config: Config) -> list[str]:
     Raises:
         BadInput: one line naming the field, its value and what is allowed.
     """
-    from tutelage.attention.config import check_attention
-    from tutelage.attention.tasks import checks
-
     try:
         check_attention(config.attention, config.network.width)
     except BadInput as error:

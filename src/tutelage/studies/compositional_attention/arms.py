@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from tutelage.attention.config import AttentionConfig, NetworkConfig, OptimizerConfig
+from tutelage.attention.tasks import (
+    contextual_retrieval_config,
+    image_mix_config,
+    sort_of_clevr_config,
+    triangles_config,
+)
 from tutelage.lab.configuration import differences, flatten, override
 from tutelage.lab.study import Arm, Preset
 from tutelage.studies.compositional_attention.config import Config
@@ -11,23 +18,22 @@ from tutelage.studies.compositional_attention.config import Config
 Changes = dict[str, Any]
 MHA = {"attention.kind": "multihead"}
 
+
+def _published(task: str, module: Any, **more: Any) -> Changes:
+    """What a task's published attention, network and optimiser change."""
+    defaults = {"attention": AttentionConfig(), "network": NetworkConfig(), "optimizer": OptimizerConfig()}
+    changes: Changes = {"task": task}
+    for part, default in defaults.items():
+        changed = differences(flatten(default), flatten(getattr(module, f"PUBLISHED_{part.upper()}")))
+        changes |= {f"{part}.{path}": value for path, (_, value) in changed.items()}
+    return changes | more
+
+
 TASKS: dict[str, tuple[str, Changes]] = {
-    "retrieval": (
-        "contextual retrieval",
-        {
-            "task": "contextual_retrieval",
-            "attention.searches": 2,
-            "attention.retrievals": 2,
-            "attention.exclude_self": True,
-            "attention.join_input": True,
-            "network.width": 64,
-            "network.iterations": 1,
-            "network.dropout": 0.0,
-        },
-    ),
-    "clevr": ("Sort-of-CLEVR", {"task": "sort_of_clevr", "optimizer.batch_size": 64}),
-    "triangles": ("equilateral triangles", {"task": "triangles", "optimizer.curve": "cosine"}),
-    "images": ("several image tasks at once", {"task": "image_mix", "optimizer.batch_size": 32}),
+    "retrieval": ("contextual retrieval", _published("contextual_retrieval", contextual_retrieval_config)),
+    "clevr": ("Sort-of-CLEVR", _published("sort_of_clevr", sort_of_clevr_config)),
+    "triangles": ("equilateral triangles", _published("triangles", triangles_config)),
+    "images": ("several image tasks at once", _published("image_mix", image_mix_config)),
     "relations": (
         "relations between unseen glyphs",
         {
@@ -167,6 +173,7 @@ QUICK: dict[str, Changes] = {
         "network.dropout": 0.0,
         "optimizer.learning_rate": 1e-3,
         "optimizer.curve": "cosine",
+        "sort_of_clevr.train_images": 2000,
         "schedule.num_updates": 1500,
     },
     "triangles": {
@@ -174,8 +181,10 @@ QUICK: dict[str, Changes] = {
         "network.iterations": 2,
         "network.dropout": 0.0,
         "optimizer.learning_rate": 1e-3,
-        "optimizer.batch_size": 64,
-        "schedule.num_updates": 800,
+        "triangles.size": 32,
+        "triangles.min_side": 10.0,
+        "triangles.test_images": 1000,
+        "schedule.num_updates": 600,
     },
     "image_mix": {
         "network.width": 64,
@@ -183,6 +192,8 @@ QUICK: dict[str, Changes] = {
         "network.dropout": 0.0,
         "optimizer.learning_rate": 1e-3,
         "optimizer.curve": "cosine",
+        "image_mix.sources": image_mix_config.DRAWN_SOURCES,
+        "image_mix.test_images": 500,
         "schedule.num_updates": 600,
     },
     "relational": {
@@ -207,6 +218,9 @@ QUICK: dict[str, Changes] = {
         "network.d_feedforward": 128,
         "network.iterations": 2,
         "optimizer.warmup": 50,
+        "byte_language.context": 128,
+        "byte_language.evaluation_context": 64,
+        "byte_language.num_test": 16_384,
         "schedule.num_updates": 400,
     },
 }
@@ -223,9 +237,9 @@ STANDARD: dict[str, Changes] = {
 }
 PUBLISHED: dict[str, Changes] = {
     "contextual_retrieval": {"schedule.num_updates": 100_000},
-    "sort_of_clevr": {"schedule.num_updates": 460_000},
-    "triangles": {"schedule.num_updates": 156_250},
-    "image_mix": {"schedule.num_updates": 156_250},
+    "sort_of_clevr": {"schedule.num_updates": sort_of_clevr_config.PUBLISHED_UPDATES},
+    "triangles": {"schedule.num_updates": triangles_config.PUBLISHED_UPDATES},
+    "image_mix": {"schedule.num_updates": image_mix_config.PUBLISHED_UPDATES},
     "relational": {"schedule.num_updates": 15_650},
     "scan": {"schedule.num_updates": 50_000},
     "associative_recall": {"schedule.num_updates": 20_000},

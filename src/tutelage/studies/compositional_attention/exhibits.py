@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.backends.torch_program import TorchProgram
 from tutelage.attention.training import Training
+from tutelage.backends.torch_program import TorchProgram
 from tutelage.lab import plots
 from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
