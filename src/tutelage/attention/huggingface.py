@@ -78,16 +78,15 @@ class OwnCacheGenerationMixin(GenerationMixin):
     (transformers recognises what can generate by the end of this name.)
     """
 
-    decoding_model: CompositionalModel
-
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict[str, Any], *others: Any, **more: Any
-    ) -> None:
+    ) -> Any:
         kind = generation_config.cache_implementation
         if kind is not None:
             raise BadInput(f"cache_implementation = {kind!r}: must be None, as the model has a cache of its own")
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
-            model_kwargs["past_key_values"] = CompositionalCache(self.decoding_model.blocks.caches())
+            reader: CompositionalModel = getattr(self, "decoder" if self.config.is_encoder_decoder else "model")
+            model_kwargs["past_key_values"] = CompositionalCache(reader.blocks.caches())
 
 
 class CompositionalModel(CompositionalPreTrainedModel):
@@ -193,11 +192,6 @@ class CompositionalForCausalLM(OwnCacheGenerationMixin, CompositionalPreTrainedM
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    @property
-    def decoding_model(self) -> CompositionalModel:
-        """What reads the tokens that are generated."""
-        return self.model
-
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
@@ -274,11 +268,6 @@ class CompositionalForConditionalGeneration(OwnCacheGenerationMixin, Composition
 
     def set_input_embeddings(self, value: Any) -> None:
         self.encoder.embed_tokens = self.decoder.embed_tokens = value
-
-    @property
-    def decoding_model(self) -> CompositionalModel:
-        """What reads the tokens that are generated."""
-        return self.decoder
 
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
