@@ -79,9 +79,12 @@ class Scan:
         return found
 
     def show(self, model: nn.Module, device: torch.device) -> Mapping[str, Any]:
-        """`lengths` and `exact` of the out-of-distribution commands that are tested (in the simple split, iid ones): 2,000
-        where all would be; of eight of them `commands`, `actions`, `decoded` (texts); and of the first, `search` (S, T, L): where each action looks
-        among the words in the last block, with `competition` (T, S, R) of a layer that has one."""
+        """What was decoded, and where the decoder looked; of iid commands in the simple split, else of the others.
+
+        `lengths`, `exact`: of the commands that are tested, or 2,000 of them where all would be. Of eight of them
+        `commands`, `actions`, `decoded` as texts. Of the first, in the last block, `search` (S, T, L): where each
+        action looks among the words, and `competition` (T, S, R) of a layer that has one.
+        """
         rows = (self.ood if len(self.ood) else self.iid)[: self.config.num_test or 2000]
         exact, _ = exact_matches(model, rows, device)
         some = _batch(rows[:8])
