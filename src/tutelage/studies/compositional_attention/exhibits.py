@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
+from tutelage.attention.tasks.associative_recall_config import ATTRIBUTES
 from tutelage.attention.training import Training
 from tutelage.backends.torch_program import TorchProgram
 from tutelage.lab import plots
