@@ -74,6 +74,8 @@ def test_multihead_has_the_parameters_of_the_publication() -> None:
     found = attention_layer(AttentionConfig(kind="multihead", searches=4), 256)
     assert isinstance(found, AttentionLayer)
     assert sum(parameter.numel() for parameter in found.parameters()) == 263_168
+    # The official model of contextual retrieval has 29,729: these, and 8,961 of its encoder and decoder.
+    assert num_parameters(AttentionConfig(kind="multihead", searches=2, join_input=True), 64) == 20_768
 
 
 def test_an_unknown_baseline_is_named() -> None:

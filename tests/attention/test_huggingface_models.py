@@ -172,7 +172,9 @@ def test_labels_give_the_loss_of_an_answer() -> None:
     fed = torch.cat((torch.ones(2, 1, dtype=torch.long), answer[:, :-1]), 1)
     logprobs = torch.log_softmax(model(question, decoder_input_ids=fed).logits, -1)
     picked = logprobs.gather(-1, answer[..., None])[..., 0]
-    torch.testing.assert_close(out.loss, -torch.cat((picked[0], picked[1, :2])).mean())
+    wanted = -torch.cat((picked[0], picked[1, :2]))
+    torch.testing.assert_close(out.loss, wanted.mean())
+    torch.testing.assert_close(model(question, labels=labels, num_items_in_batch=24).loss, wanted.sum() / 24)
 
 
 def test_an_answer_is_the_loop_without_cache_whatever_the_padding() -> None:

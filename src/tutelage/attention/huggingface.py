@@ -311,8 +311,9 @@ class CompositionalForConditionalGeneration(OwnCacheGenerationMixin, Composition
             decoder_input_ids: (B, N), the answer so far; None: made of the labels.
             encoder_outputs: of the question; None: it is read now.
             labels: (B, N), the answer, -100 = not to be predicted; logit n is compared with label n.
+            kwargs: `num_items_in_batch`, what the loss is divided by (transformers' trainer gives it when gradients of
+                several batches are summed); None: the labels that are to be predicted.
         """
-        del kwargs
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
                 input_ids,
@@ -340,7 +341,11 @@ class CompositionalForConditionalGeneration(OwnCacheGenerationMixin, Composition
         logits = self.lm_head(read.last_hidden_state)
         loss = None
         if labels is not None:
-            loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+            flat, items = logits.flatten(0, 1).float(), kwargs.get("num_items_in_batch")
+            loss = nn.functional.cross_entropy(
+                flat, labels.flatten(), ignore_index=IGNORED, reduction="mean" if items is None else "sum"
+            )
+            loss = loss if items is None else loss / items
         out = Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
