@@ -1,6 +1,6 @@
 """Which retrieval a search takes: logits over R retrievals for each token and search, and their softmax.
 
-With O (B, N, S, R, d_v), what every pair of a search and a retrieval found, and value queries q̂ (B, N, S, e):
+With O (…, R, d_v), what every pair of a search and a retrieval found, and value queries q̂ (…, e):
 
     dot      ℓ_ij = q̂_i · (W_vk O_ij + b) / √e    (arXiv 2110.09419)
     linear   ℓ_ij = w · [q̂_i; O_ij] + b           (the official code of SCAN)
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.attention import noise
+from tutelage.attention.pairs import dots
 
 
 class Competition(nn.Module):
@@ -83,19 +84,19 @@ class Competition(nn.Module):
                 nn.init.zeros_(bias)
 
     def forward(self, query: Tensor, found: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """C (B, N, S, R) from q̂ (B, N, S, e) and O (B, N, S, R, d_v). Rows sum to 1."""
+        """C (…, R), rows summing to 1, from q̂ (…, e) and O (…, R, d_v), whose axes before are the same."""
         return self.weights(self.logits(query, found), generator)
 
     def logits(self, query: Tensor, found: Tensor) -> Tensor:
-        """ℓ (B, N, S, R), but for what is the same for all retrievals."""
+        """ℓ (…, R), but for what is the same for all retrievals."""
         assert self.weight is not None
         e = self.d_select
         match self.kind:
             case "dot":
                 query = query / math.sqrt(e)
                 if not self.per_retrieval_key:
-                    return (found @ (query @ self.weight)[..., None])[..., 0] + _without_effect(self.bias)
-                logits = (torch.einsum("bnse,rev->bnsrv", query, self.weight) * found).sum(-1)
+                    return dots(found, query @ self.weight) + _without_effect(self.bias)
+                logits = (torch.einsum("...e,rev->...rv", query, self.weight) * found).sum(-1)
                 return logits if self.bias is None else logits + query @ self.bias.T
             case "linear":
                 return (found @ self.weight[0, e:]) + _without_effect(self.weight, query, self.bias)

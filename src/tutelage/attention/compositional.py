@@ -1,8 +1,8 @@
 """Compositional attention: where to look (searches) and what to take (retrievals) are two pools (arXiv 2110.09419).
 
-S searches make A_i = softmax(Q_i K_iᵀ / √d); R retrievals make values V_j; every pair finds O_ij = A_i V_j; a competition
-C over the R retrievals, for each token and search, says what search i takes: Σ_j C_ij O_ij. Multi-head attention is the
-case in which head i always takes retrieval i (`tutelage.attention.conversion`).
+S searches make A_i = softmax(Q_i K_iᵀ / √d); R retrievals make values V_j; every pair finds O_ij = A_i V_j; a
+competition C over the R retrievals, for each token and search, says what search i takes: Σ_j C_ij O_ij. Multi-head
+attention is the case in which head i always takes retrieval i (`tutelage.attention.conversion`).
 
 Deviations from the official code: competitions with dot product are the default (there `linear` is SCAN's default,
 whose output does not depend on the value query); a row in which nothing may be attended to is zeros instead of NaN;
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from tutelage.attention import fused
 from tutelage.attention.cache import LayerCache
 from tutelage.attention.competition import Competition
-from tutelage.attention.config import COMPETITIONS, POSITIONS, AttentionConfig, head_sizes
-from tutelage.attention.fused import BACKENDS
+from tutelage.attention.config import BACKENDS, COMPETITIONS, POSITIONS, AttentionConfig, head_sizes
 from tutelage.attention.masks import Masks, empty_rows, masked_softmax
 from tutelage.attention.noise import dropout as dropped
+from tutelage.attention.pairs import mixture
 from tutelage.attention.positions import RelativeBias, rotate, toeplitz
 from tutelage.lab.errors import BadInput, nearest
 
@@ -131,6 +131,7 @@ class CompositionalAttention(nn.Module):
         self.output = nn.Linear((searches + join_input) * self.d_v, d_model, bias)
         self.relative = RelativeBias(searches) if positions == "relative" else None
         self.reset_parameters()
+        self.register_load_state_dict_pre_hook(_refuse_multihead)
         if competition == "linear":
             warnings.warn(
                 "competition 'linear': the value query is the same for all retrievals and the softmax takes it away, "
@@ -166,7 +167,7 @@ class CompositionalAttention(nn.Module):
         """Xavier's uniform for projections, gain 1/√2 for the competition, biases 0: it starts near uniform in C."""
         for linear in (self.query, self.key, self.value, self.value_query, self.join, self.output):
             if linear is not None:
-                nn.init.xavier_uniform_(linear.weight)
+                nn.init.xavier_uniform_(linear.weight, gain=1 / math.sqrt(2) if linear is self.value_query else 1.0)
                 if linear.bias is not None:
                     nn.init.zeros_(linear.bias)
         self.competition.reset_parameters()
@@ -203,7 +204,7 @@ class CompositionalAttention(nn.Module):
         offsets = None if self.relative is None else self.relative(queries, k.shape[2])
         activations: dict[str, Tensor] = {}
         rate = self.dropout if self.training else 0.0
-        backend = fused.chosen(self.backend, q, k, v, masks, rate, offsets, need)
+        backend = fused.chosen(self.backend, q, masks, rate, need)
         if backend == "literal":
             a = self._literal(q, k, masks, offsets)
             if "search" in need:
@@ -211,10 +212,10 @@ class CompositionalAttention(nn.Module):
             a = dropped(a, rate, True, generator)
             found = (a.unsqueeze(2) @ v.unsqueeze(1)).transpose(2, 3)  # (B, S, N, R, d_v)
         else:
-            found = fused.found(backend, q, k, v, masks, rate, offsets, generator)
+            found = fused.found(backend, q, k, v, masks, offsets, rate, generator)
         value_query = self._heads(self.value_query(x), searches) if composed is None else self.value_query(composed)
         c = self.competition(value_query, found, generator)
-        taken = (c.unsqueeze(-2) @ found)[..., 0, :].transpose(1, 2).flatten(2)
+        taken = mixture(c, found).transpose(1, 2).flatten(2)
         out = self.output(taken if self.join is None else torch.cat((taken, self.join(x)), -1))
         if not need:
             return out
@@ -262,6 +263,15 @@ class CompositionalAttention(nn.Module):
         return (
             f"{self.d_model}, searches={self.searches}, retrievals={self.retrievals}, d={self.d}, d_v={self.d_v}, "
             f"competition={self.config.competition!r}, backend={self.backend!r}"
+        )
+
+
+def _refuse_multihead(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    assert isinstance(module, CompositionalAttention)
+    if prefix + "in_proj_weight" in state:
+        raise BadInput(
+            f"{prefix}in_proj_weight is of multi-head attention, and this layer has searches = {module.searches} and "
+            f"retrievals = {module.retrievals}: tutelage.attention.conversion.from_multihead(mha) makes an equal layer"
         )
 
 

@@ -84,6 +84,12 @@ class OptimizerConfig:
     beta2: float = setting(0.999, "Decay of the second moment.", interval="[0, 1)")
     weight_decay: float = setting(0.0, "Decoupled (AdamW).", interval="[0, inf)")
     clip: float = setting(0.0, "Largest norm of the gradient; 0: any.", interval="[0, inf)")
+    balance: float = setting(
+        0.01,
+        "Weight of the load-balance loss of routed heads, in models that have some.",
+        interval="[0, inf)",
+        source="arXiv 2410.11842",
+    )
     batch_size: int = setting(256, "Examples of one update.", interval="[1, inf)")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tutelage.attention.baselines.mixture_of_heads import balance_losses
 from tutelage.attention.config import AttentionConfig, NetworkConfig, OptimizerConfig
 from tutelage.attention.tasks.task import Task
 
@@ -66,7 +67,11 @@ class Training:
         noise = torch.Generator(self.device).manual_seed(_seed(self.seed, step))
         batch = {name: tensor.to(self.device) for name, tensor in self.task.batch(step, self.config.batch_size).items()}
         self.model.train()
-        loss, found = self.task.loss(self.model, batch, noise)
+        with balance_losses(self.model) as balance:
+            loss, found = self.task.loss(self.model, batch, noise)
+        if balance:
+            found = {**found, "balance": torch.stack(balance).mean()}
+            loss = loss + self.config.balance * found["balance"]
         self._adam.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)

@@ -105,14 +105,15 @@ class MultiHead(nn.Module):
         q, k, v = self._searched(x, x if memory is None else memory, cache)
         if self.groups < self.heads:
             k, v = (each.repeat_interleave(self.heads // self.groups, 1) for each in (k, v))
-        shape = (*q.shape[:3], k.shape[2])
+        (batch, heads, queries, _), keys = q.shape, k.shape[2]
+        shape = (batch, heads, queries, keys)
         masks = Masks.of(attn_mask, key_padding_mask, shape, is_causal=is_causal, exclude_self=self.config.exclude_self)
         rate = self.config.dropout if self.training else 0.0
         found: Activations = {}
         if "search" in need or (rate and generator is not None):
-            scores, mask = q @ k.transpose(-1, -2) / math.sqrt(self.d), masks.combined(*shape[2:], q.device)
+            scores, mask = q @ k.transpose(-1, -2) / math.sqrt(self.d), masks.combined(queries, keys, q.device)
             if self.relative is not None:
-                scores = scores + toeplitz(self.relative(*shape[2:]), *shape[2:])
+                scores = scores + toeplitz(self.relative(queries, keys), queries, keys)
             found["search"] = masked_softmax(scores, mask)
             attended = dropped(found["search"], rate, True, generator) @ v
         else:
@@ -121,7 +122,7 @@ class MultiHead(nn.Module):
         if not need:
             return out
         if "empty" in need:
-            found["empty"] = empty_rows(masks.combined(*shape[2:], q.device), shape).to(x.device)
+            found["empty"] = empty_rows(masks.combined(queries, keys, q.device), shape).to(x.device)
         return out, {name: value for name, value in found.items() if name in need}
 
     def _searched(self, x: Tensor, memory: Tensor, cache: LayerCache | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,14 +139,14 @@ class MultiHead(nn.Module):
 
     def _fused(self, q: Tensor, k: Tensor, v: Tensor, masks: Masks, rate: float) -> Tensor:
         """(B, S, N, d_v), in one fused call."""
-        queries, keys = q.shape[2], k.shape[2]
+        (batch, heads, queries, _), keys = q.shape, k.shape[2]
         plain = masks.attn is None and masks.keys is None and not masks.exclude_self and self.relative is None
         if plain and (not masks.causal or queries == keys):
             return F.scaled_dot_product_attention(q, k, v, None, rate, is_causal=masks.causal)
         mask = masks.combined(queries, keys, q.device)
         empty = None
         if mask is not None:  # whatever a kernel makes of a row that allows nothing, it is to be zeros
-            empty = empty_rows(mask, (*q.shape[:3], keys)).to(q.device)[..., None]
+            empty = empty_rows(mask, (batch, heads, queries, keys)).to(q.device)[..., None]
             mask = mask | empty if mask.dtype == torch.bool else mask.masked_fill(empty, 0.0)
         if self.relative is not None:
             bias = toeplitz(self.relative(queries, keys), queries, keys)[None]
