@@ -117,7 +117,7 @@ def _attn(mask: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
             f"attn_mask is {_what(mask)}: must broadcast to (B, S, N, M) = {shape}; "
             "True = may attend (bool), or added to the scores (floating)"
         )
-    queries, keys = sizes[-2:]
+    queries, keys = sizes[-2], sizes[-1]
     if mask.dtype == torch.bool and queries == keys > 1 and _cheap(mask):
         future = torch.ones(queries, keys, dtype=torch.bool).triu(1)
         if bool((mask == future).all()):
