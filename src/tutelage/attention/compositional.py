@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tutelage.attention import fused
 from tutelage.attention.cache import LayerCache
 from tutelage.attention.competition import Competition
-from tutelage.attention.config import BACKENDS, COMPETITIONS, POSITIONS, AttentionConfig, head_sizes
+from tutelage.attention.config import AttentionConfig, check_attention, head_sizes
 from tutelage.attention.masks import Masks, empty_rows, masked_softmax
 from tutelage.attention.noise import dropout as dropped
 from tutelage.attention.pairs import mixture
@@ -106,7 +106,7 @@ class CompositionalAttention(nn.Module):
             positions,
             backend,
         )
-        _check(self.config, d_model)
+        check_attention(self.config, d_model)
         self.d_model, self.searches, self.retrievals = d_model, searches, retrievals
         self.d, self.d_v = head_sizes(self.config, d_model)
         self.dropout, self.backend = dropout, backend
@@ -273,30 +273,3 @@ def _refuse_multihead(module: nn.Module, state: dict[str, Any], prefix: str, *_:
             f"{prefix}in_proj_weight is of multi-head attention, and this layer has searches = {module.searches} and "
             f"retrievals = {module.retrievals}: tutelage.attention.conversion.from_multihead(mha) makes an equal layer"
         )
-
-
-def _check(config: AttentionConfig, width: int) -> None:
-    for name, low in (("searches", 1), ("retrievals", 1), ("d_search", 0), ("d_value", 0), ("top_k", 0)):
-        if getattr(config, name) < low:
-            raise BadInput(f"{name} = {getattr(config, name)}: must be at least {low}")
-    choices = {"competition": COMPETITIONS, "positions": POSITIONS, "backend": BACKENDS}
-    for name, known in choices.items():
-        value = getattr(config, name)
-        if value not in known:
-            raise BadInput(f"{name} = {value!r}: must be one of {', '.join(known)}{nearest(str(value), known)}")
-    if not isinstance(config.d_select, int) or config.d_select < 1:
-        raise BadInput(
-            f"d_select = {config.d_select}: competition {config.competition!r} needs e, the size of value queries and "
-            "keys, at least 1 (the paper has 32)"
-        )
-    if not 0 <= config.dropout < 1:
-        raise BadInput(f"dropout = {config.dropout:g}: must be in [0, 1)")
-    if not config.temperature > 0:
-        raise BadInput(f"temperature = {config.temperature:g}: must be above 0")
-    if config.top_k > config.retrievals:
-        raise BadInput(f"top_k = {config.top_k}: must be at most retrievals = {config.retrievals}; 0 is all")
-    if config.per_retrieval_key and config.competition != "dot":
-        raise BadInput(f"per_retrieval_key = True with competition {config.competition!r}: only 'dot' has value keys")
-    d, _ = head_sizes(config, width)
-    if config.positions == "rotary" and d % 2:
-        raise BadInput(f"positions = 'rotary' with searches of size d = {d}: d must be even, such as {d + 1}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tutelage.lab.errors import BadInput
+from tutelage.lab.errors import BadInput, nearest
 from tutelage.lab.settings import setting
 
 PAPER = "arXiv 2110.09419"
@@ -97,13 +97,65 @@ def head_sizes(config: AttentionConfig, width: int) -> tuple[int, int]:
     """(d, d_v): the sizes of one search and of one retrieval in a layer of that width.
 
     Raises:
-        BadInput: S does not divide d_search (or the width), or R does not divide d_value.
+        BadInput: S does not divide d_search (or the width), or R (S of baselines with a value in every head) d_value.
     """
     d_search = config.d_search or width
     d = _share(d_search, config.searches, "d_search" if config.d_search else "width", "searches")
     if config.d_value:
-        return d, _share(config.d_value, config.retrievals, "d_value", "retrievals")
+        of = "searches" if config.kind in ("multihead", "mixture_of_heads") else "retrievals"
+        return d, _share(config.d_value, getattr(config, of), "d_value", of)
     return d, _share(width, config.searches, "width", "searches")
+
+
+def check_attention(config: AttentionConfig, width: int) -> None:
+    """Refuse what no layer of that width can be.
+
+    Raises:
+        BadInput: values that are out of range, sizes that do not divide, or settings that contradict each other.
+    """
+    for name, low in (("searches", 1), ("retrievals", 1), ("d_search", 0), ("d_value", 0), ("top_k", 0)):
+        if getattr(config, name) < low:
+            raise BadInput(f"{name} = {getattr(config, name)}: must be at least {low}")
+    choices = {"kind": KINDS, "competition": COMPETITIONS, "positions": POSITIONS, "backend": BACKENDS}
+    for name, known in choices.items():
+        value = getattr(config, name)
+        if value not in known:
+            raise BadInput(f"{name} = {value!r}: must be one of {', '.join(known)}{nearest(str(value), known)}")
+    if not 0 <= config.dropout < 1:
+        raise BadInput(f"dropout = {config.dropout:g}: must be in [0, 1)")
+    match config.kind:
+        case "compositional":
+            _check_competition(config)
+        case "grouped_query" if config.searches % config.retrievals:
+            divisors = ", ".join(str(each) for each in range(1, config.searches + 1) if config.searches % each == 0)
+            raise BadInput(
+                f"retrievals = {config.retrievals}: must divide searches = {config.searches}, so be one of {divisors}"
+            )
+        case "mixture_of_heads":
+            routed = config.searches - config.shared_heads
+            if routed < 0:
+                raise BadInput(f"shared_heads = {config.shared_heads}: must be at most searches = {config.searches}")
+            if config.top_k > routed:
+                raise BadInput(f"top_k = {config.top_k}: must be at most searches - shared_heads = {routed}")
+        case "switch_head" if config.top_k > config.retrievals:
+            raise BadInput(f"top_k = {config.top_k}: must be at most retrievals = {config.retrievals}")
+    d, _ = head_sizes(config, width)
+    if config.positions == "rotary" and d % 2:
+        raise BadInput(f"positions = 'rotary' with searches of size d = {d}: d must be even, such as {d + 1}")
+
+
+def _check_competition(config: AttentionConfig) -> None:
+    if not isinstance(config.d_select, int) or config.d_select < 1:
+        raise BadInput(
+            f"d_select = {config.d_select}: competition {config.competition!r} needs e, the size of value queries and "
+            "keys, at least 1 (the paper has 32)"
+        )
+    if not config.temperature > 0:
+        raise BadInput(f"temperature = {config.temperature:g}: must be above 0")
+    if config.top_k > config.retrievals:
+        raise BadInput(f"top_k = {config.top_k}: must be at most retrievals = {config.retrievals}; 0 is all")
+    if config.per_retrieval_key and config.competition != "dot":
+        raise BadInput(f"per_retrieval_key = True with competition {config.competition!r}: only 'dot' has value keys")
 
 
 def _share(size: int, parts: int, name: str, of: str) -> int:

@@ -13,6 +13,7 @@ from tutelage.lab.record import RunFolder
 from tutelage.lab.study import Config, Study
 
 STUDIES: dict[str, str] = {
+    "compositional_attention": "tutelage.studies.compositional_attention",
     "minimax": "tutelage.studies.minimax",
     "mixing": "tutelage.studies.mixing",
     "mogfn": "tutelage.studies.mogfn",

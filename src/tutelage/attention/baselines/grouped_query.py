@@ -7,8 +7,7 @@ References: Ainslie et al. (2023), arXiv 2305.13245; one group is the multi-quer
 from __future__ import annotations
 
 from tutelage.attention.baselines.multihead import MultiHead
-from tutelage.attention.config import AttentionConfig, head_sizes
-from tutelage.lab.errors import BadInput
+from tutelage.attention.config import AttentionConfig
 
 
 class GroupedQuery(MultiHead):
@@ -18,11 +17,4 @@ class GroupedQuery(MultiHead):
     """
 
     def __init__(self, config: AttentionConfig, width: int) -> None:
-        heads, groups = config.searches, config.retrievals
-        if heads % groups:
-            divisors = ", ".join(str(each) for each in range(1, heads + 1) if heads % each == 0)
-            raise BadInput(f"retrievals = {groups}: must divide searches = {heads}, so be one of {divisors}")
-        super().__init__(config, width, groups=groups)
-
-    def sizes(self, config: AttentionConfig, width: int) -> tuple[int, int]:
-        return head_sizes(config, width)
+        super().__init__(config, width, groups=config.retrievals)

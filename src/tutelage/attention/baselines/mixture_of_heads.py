@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from tutelage.attention.baselines.multihead import MultiHead, started
 from tutelage.attention.config import AttentionConfig
 from tutelage.attention.layer import Activations
-from tutelage.lab.errors import BadInput
 
 
 class MixtureOfHeads(MultiHead):
@@ -38,10 +37,6 @@ class MixtureOfHeads(MultiHead):
     def __init__(self, config: AttentionConfig, width: int) -> None:
         super().__init__(config, width)
         routed = self.heads - config.shared_heads
-        if routed < 0:
-            raise BadInput(f"shared_heads = {config.shared_heads}: must be at most searches = {self.heads}")
-        if config.top_k > routed:
-            raise BadInput(f"top_k = {config.top_k}: must be at most searches - shared_heads = {routed}")
         self.chosen = config.top_k or routed
         self.shared_router = started(nn.Linear(width, config.shared_heads, False)) if config.shared_heads else None
         self.routed_router = started(nn.Linear(width, routed, False)) if routed else None

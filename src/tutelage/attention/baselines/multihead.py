@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tutelage.attention.cache import LayerCache
-from tutelage.attention.config import AttentionConfig, head_sizes
+from tutelage.attention.config import AttentionConfig, check_attention, head_sizes
 from tutelage.attention.layer import Activations
 from tutelage.attention.masks import Masks, empty_rows, masked_softmax
 from tutelage.attention.noise import dropout as dropped
@@ -41,30 +40,18 @@ class MultiHead(nn.Module):
     def __init__(self, config: AttentionConfig, width: int, *, groups: int | None = None) -> None:
         """`groups`: how many keys and values there are, each for S / groups heads; None: one for each head."""
         super().__init__()
+        check_attention(config, width)
         self.config, self.width, self.heads = config, width, config.searches
         self.groups = config.searches if groups is None else groups
-        self.d, self.d_v = self.sizes(config, width)
+        self.d, self.d_v = head_sizes(config, width)
         self.query = nn.Linear(width, self.heads * self.d, config.bias)
         self.key = nn.Linear(width, self.groups * self.d, config.bias)
         self.join = nn.Linear(width, self.d_v, config.bias) if config.join_input else None
         self.relative = RelativeBias(self.heads) if config.positions == "relative" else None
-        if config.positions == "rotary" and self.d % 2:
-            raise BadInput(
-                f"positions = 'rotary' with heads of size d = {self.d}: d must be even, such as {self.d + 1}"
-            )
         self.make_values()
         for part in (self.query, self.key, self.join):
             if part is not None:
                 started(part)
-
-    def sizes(self, config: AttentionConfig, width: int) -> tuple[int, int]:
-        """(d, d_v)."""
-        d, d_v = head_sizes(replace(config, d_value=0), width)
-        if config.d_value % self.heads:
-            low = config.d_value // self.heads * self.heads
-            near = f"{low} or {low + self.heads}" if low else f"{self.heads}"
-            raise BadInput(f"d_value = {config.d_value}: must be a multiple of searches = {self.heads}, such as {near}")
-        return d, config.d_value // self.heads or d_v
 
     def make_values(self) -> None:
         """Add what makes values of the memory, and the output of the heads."""

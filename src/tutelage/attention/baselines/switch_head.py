@@ -9,9 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tutelage.attention.baselines.multihead import MultiHead, split, started
-from tutelage.attention.config import AttentionConfig, head_sizes
+from tutelage.attention.config import AttentionConfig
 from tutelage.attention.layer import Activations
-from tutelage.lab.errors import BadInput
 
 
 class SwitchHead(MultiHead):
@@ -30,15 +29,10 @@ class SwitchHead(MultiHead):
 
     def __init__(self, config: AttentionConfig, width: int) -> None:
         super().__init__(config, width)
-        if config.top_k > config.retrievals:
-            raise BadInput(f"top_k = {config.top_k}: must be at most retrievals = {config.retrievals}")
         self.chosen = config.top_k or config.retrievals
         experts = self.heads * config.retrievals
         self.source_router = started(nn.Linear(width, experts, False))
         self.output_router = started(nn.Linear(width, experts, False))
-
-    def sizes(self, config: AttentionConfig, width: int) -> tuple[int, int]:
-        return head_sizes(config, width)
 
     def make_values(self) -> None:
         size = self.heads * self.config.retrievals * self.d_v

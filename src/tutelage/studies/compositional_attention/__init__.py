@@ -1,0 +1,117 @@
+"""compositional_attention: where to look and what to take as two pools, instead of heads that tie them.
+
+The composition of one paper and its neighbours. `study.map` says where each of their parts lives.
+
+Deviations from the publication, each on purpose:
+- competition by dot product is the default; the official SCAN code runs `linear`, whose output does not depend on the
+  value query, and here that is an ablation which says so;
+- one fused computation which never holds all of A is the default beside the literal one, to which it is equal;
+- rows in which nothing may be attended to give zeros instead of NaN; dropout on A is in one place for all layers;
+- positions are the usual sines; the official ones, with their exponent applied twice, are `network.legacy_positions`;
+- the generators of Sort-of-CLEVR and of triangles have the official ones' errors mended (their docstrings list them);
+- quick presets are smaller and shorter, with larger learning rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tutelage.attention.config import check_attention
+from tutelage.attention.tasks import checks
+from tutelage.lab.errors import BadInput
+from tutelage.lab.program import Program, State
+from tutelage.lab.study import Exhibit, Paper, RunResult, Study
+from tutelage.studies.compositional_attention.arms import ARMS, PRESETS
+from tutelage.studies.compositional_attention.claims import CLAIMS, PUBLISHED
+from tutelage.studies.compositional_attention.config import Config
+
+
+def check(config: Config) -> list[str]:
+    """Refuse what no single field shows; return warnings, one line each.
+
+    Raises:
+        BadInput: one line naming the field, its value and what is allowed.
+    """
+    try:
+        check_attention(config.attention, config.network.width)
+    except BadInput as error:
+        raise BadInput(f"attention.{error}") from error
+    try:
+        checks.check(config.task, getattr(config, config.task))
+    except BadInput as error:
+        raise BadInput(f"{config.task}.{error}") from error
+    if config.equal_parameters and config.attention.kind == "compositional":
+        raise BadInput("equal_parameters = True with attention.kind = 'compositional': only a baseline is sized to it")
+    if config.attention.kind == "compositional" and config.attention.competition == "linear":
+        return ["attention.competition = 'linear': the value query has no effect (content-only competition)"]
+    return []
+
+
+def build(config: Config, seeds: Sequence[int]) -> Program:
+    """The running system (imports PyTorch)."""
+    from tutelage.studies.compositional_attention.build import build
+
+    return build(config, seeds)
+
+
+def exhibits(config: Config, program: Program, state: State) -> list[Exhibit]:
+    """What each search and each retrieval does."""
+    from tutelage.studies.compositional_attention.exhibits import exhibits
+
+    return exhibits(config, program, state)
+
+
+def panels(results: Sequence[RunResult]) -> list[Exhibit]:
+    """Errors against parameters, curves over training and a table, of all runs."""
+    from tutelage.studies.compositional_attention.panels import panels
+
+    return panels(results)
+
+
+def work(config: Config) -> tuple[str, float]:
+    """Examples read in one update."""
+    return "examples", float(config.optimizer.batch_size)
+
+
+study = Study(
+    name="compositional_attention",
+    paper=Paper(
+        "Compositional Attention: Disentangling Search and Retrieval",
+        "Mittal, Raparthy, Rish, Bengio, Lajoie",
+        2022,
+        "2110.09419",
+    ),
+    summary="Attention whose searches choose among shared retrievals, against heads that tie the two.",
+    config=Config,
+    arms=ARMS,
+    presets=PRESETS,
+    claims=CLAIMS,
+    published=PUBLISHED,
+    map={
+        "Compositional attention": "tutelage.attention.compositional:CompositionalAttention",
+        "Value competition": "tutelage.attention.competition:Competition",
+        "Fused computation": "tutelage.attention.fused:found",
+        "Universal transformer encoder": "tutelage.attention.blocks:Encoder",
+        "Multi-head attention": "tutelage.attention.baselines.multihead:MultiHead",
+        "Equal parameters": "tutelage.attention.baselines.equal_parameters:equal_parameters",
+        "What searches and retrievals do": "tutelage.attention.inspection:explain",
+        "Contextual retrieval": "tutelage.attention.tasks.contextual_retrieval:ContextualRetrieval",
+        "Sort-of-CLEVR": "tutelage.attention.tasks.sort_of_clevr:SortOfClevr",
+        "Equilateral triangles": "tutelage.attention.tasks.triangles:Triangles",
+        "Multi-task images": "tutelage.attention.tasks.image_mix:ImageMix",
+        "ESBN relational tasks": "tutelage.attention.tasks.relational:Relational",
+        "SCAN": "tutelage.attention.tasks.scan:Scan",
+        "Associative recall": "tutelage.attention.tasks.associative_recall:AssociativeRecall",
+        "Language modelling": "tutelage.attention.tasks.byte_language:ByteLanguage",
+        "JAX twin": "tutelage.nn.compositional_attention:CompositionalAttention",
+        "Multi-head attention contained (F4)": "tutelage.attention.conversion:from_multihead",
+    },
+    check=check,
+    build=build,
+    work=work,
+    exhibits=exhibits,
+    panels=panels,
+    headline="l1_iid",
+    main_arm="retrieval",
+    jobs=0,
+)
