@@ -93,9 +93,11 @@ class AssociativeRecall:
         accuracy = (logits.argmax(-1) == answers).float().mean()
         return nn.functional.cross_entropy(logits.flatten(0, 1), answers.flatten()), {"accuracy": accuracy}
 
+    @torch.no_grad()
     def figures(self, model: nn.Module, device: torch.device) -> Mapping[str, float]:
         return {f"accuracy_{name}": self._accuracy(model, drawn, device) for name, drawn in self._tests()}
 
+    @torch.no_grad()
     def show(self, model: nn.Module, device: torch.device) -> Mapping[str, Any]:
         """What happens at the name of the attribute in a question, over a hundred sequences of each figure.
 

@@ -65,6 +65,7 @@ class ByteLanguage:
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), units[:, 1:].flatten())
         return loss, {"perplexity": loss.detach().exp()}
 
+    @torch.no_grad()
     def figures(self, model: nn.Module, device: torch.device) -> Mapping[str, float]:
         nats = self._surprises(model, device)
         num_bytes = self.text.test_bytes[1 : len(nats) + 1].sum()
@@ -73,6 +74,7 @@ class ByteLanguage:
             "bits_per_byte": float(nats.sum() / math.log(2) / num_bytes),
         }
 
+    @torch.no_grad()
     def show(self, model: nn.Module, device: torch.device) -> Mapping[str, Any]:
         """`nats` (context,) by how many units were read before, over sixteen examples of the test; and of the first,
         cut to 64 units, `units` (64,), `search` (S, 64, 64) of the last block and `competition` (64, S, R) of a layer

@@ -16,6 +16,8 @@ class Embedding(nn.Module):
         length: positions that are worked out beforehand; more are added when they come.
     """
 
+    positions: Tensor | None
+
     def __init__(self, vocabulary: int, attention: AttentionConfig, network: NetworkConfig, length: int = 64) -> None:
         super().__init__()
         self.width = network.width

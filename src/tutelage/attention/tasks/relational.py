@@ -73,12 +73,14 @@ class Relational:
         accuracy = (logits.argmax(-1) == batch["answers"]).float().mean()
         return nn.functional.cross_entropy(logits, batch["answers"]), {"accuracy": accuracy}
 
+    @torch.no_grad()
     def figures(self, model: nn.Module, device: torch.device) -> Mapping[str, float]:
         return {
             "accuracy": _accuracy(model, self.test, device),
             "accuracy_train": _accuracy(model, Problems(*(column[:1000] for column in self.train)), device),
         }
 
+    @torch.no_grad()
     def show(self, model: nn.Module, device: torch.device) -> Mapping[str, Any]:
         """Eight test problems: `images` (8, T, 32, 32), `answers` and `given` (8,), `search` (8, S, T, T) of the last
         block, and `competition` (8, T, S, R) of a layer that has one."""

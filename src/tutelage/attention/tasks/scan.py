@@ -68,6 +68,7 @@ class Scan:
         loss = nn.functional.cross_entropy(logits[real], batch["actions"][real])
         return loss, {"accuracy": right.all(1).float().mean()}
 
+    @torch.no_grad()
     def figures(self, model: nn.Module, device: torch.device) -> Mapping[str, float]:
         found = {}
         for name, rows in (("iid", self.iid), ("ood", self.ood)):
@@ -78,6 +79,7 @@ class Scan:
                 found[f"accuracy_{name}_eos_oracle"] = float(oracle.mean())
         return found
 
+    @torch.no_grad()
     def show(self, model: nn.Module, device: torch.device) -> Mapping[str, Any]:
         """What was decoded, and where the decoder looked; of iid commands in the simple split, else of the others.
 
