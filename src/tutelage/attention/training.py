@@ -46,19 +46,29 @@ class Training:
     ) -> None:
         self.task, self.config, self.seed, self.num_updates = task, optimizer, seed, num_updates
         self.device = torch.device(device)
-        self.model = task.model(attention, network).to(self.device)
+        self._make = lambda: task.model(attention, network).to(self.device)
+        self._begin()
         self.num_parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        self._adam = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=optimizer.learning_rate,
-            betas=(0.9, optimizer.beta2),
-            weight_decay=optimizer.weight_decay,
-        )
         self._live: State | None = None
 
     def init(self) -> State:
+        """The state before the first update: weights that follow from the seed, no moments."""
+        if self._live is not None:
+            self._begin()
         self._live = self._state(0)
         return self._live
+
+    def _begin(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_seed(self.seed))
+            self.model = self._make()
+        config = self.config
+        self._adam = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.learning_rate,
+            betas=(0.9, config.beta2),
+            weight_decay=config.weight_decay,
+        )
 
     def update(self, state: State) -> tuple[State, Mapping[str, Any]]:
         """One step. Metrics: `loss`, `grad_norm` before clipping, `learning_rate`, and what the task records."""
