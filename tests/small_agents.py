@@ -31,13 +31,13 @@ def agent(kind: str, S: int, A: int, *, prior: float | None = None, **settings: 
 def begun(made: Agent, seed: int = 0) -> Any:
     """The agent's first state, in float64."""
     with precise():
-        return made.init(jax.random.key(seed), {name: jnp.asarray(value) for name, value in made.hyper.items()})
+        return made.init(jax.random.key(seed), {name: jnp.float64(value) for name, value in made.hyper.items()})
 
 
 def random_steps(S: int, A: int, number: int, seed: int = 0) -> Steps:
-    """Steps of a process without structure, with rewards 0 and 1."""
+    """Steps of a process without structure, with rewards in [0, 1): no two policies have the same gain."""
     rng = np.random.default_rng(seed)
-    states, actions, paid = rng.integers(0, S, number + 1), rng.integers(0, A, number), rng.integers(0, 2, number)
+    states, actions, paid = rng.integers(0, S, number + 1), rng.integers(0, A, number), rng.random(number)
     return [(int(states[i]), int(actions[i]), float(paid[i]), int(states[i + 1])) for i in range(number)]
 
 
@@ -71,16 +71,19 @@ def updated_often(made: Agent, state: Any, step: tuple[int, int, float, int], nu
 def acted_often(made: Agent, state: Any, s: int, number: int, seed: int = 3) -> np.ndarray:
     """The action in s, once for each of `number` keys."""
     with precise():
-        keys = jax.random.split(jax.random.key(seed), number)
+        state, keys = jax.tree.map(jnp.asarray, state), jax.random.split(jax.random.key(seed), number)
         return np.asarray(jax.jit(jax.vmap(lambda key: made.act(key, state, jnp.int32(s))))(keys))
 
 
 def counted(steps: Steps, S: int, A: int, prior: float) -> tuple[np.ndarray, np.ndarray]:
-    """p̂ [S, A, S] and r̂ [S, A]: counts of successors and of the rewards 0 and 1, all from the prior on, normalised."""
+    """p̂ [S, A, S] and r̂ [S, A]: counts of successors and of the rewards 0 and 1, all from the prior on, normalised.
+
+    A reward between counts in part as either.
+    """
     successors, paid = np.full((S, A, S), prior), np.full((S, A, 2), prior)
     for s, a, r, t in steps:
         successors[s, a, t] += 1
-        paid[s, a, int(r)] += 1
+        paid[s, a] += 1 - r, r
     return successors / successors.sum(-1, keepdims=True), (paid / paid.sum(-1, keepdims=True))[..., 1]
 
 
