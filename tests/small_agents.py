@@ -20,11 +20,11 @@ Steps = Sequence[tuple[int, int, float, int]]
 """(s, a, r, s') of each step."""
 
 
-def agent(kind: str, S: int, A: int, *, prior: float | None = None, **settings: Any) -> Agent:
-    """An agent by its settings; `prior` is the model's."""
+def agent(kind: str, S: int, A: int, *, model_prior: float | None = None, **settings: Any) -> Agent:
+    """An agent by its settings; `model_prior` is that of the counted model."""
     changes = {f"{kind}.{name}": value for name, value in settings.items()}
     return make_agent(
-        override(AgentConfig(kind=kind), changes | ({} if prior is None else {"model.prior": prior})), S, A
+        override(AgentConfig(kind=kind), changes | ({} if model_prior is None else {"model.prior": model_prior})), S, A
     )
 
 

@@ -73,7 +73,7 @@ def test_replay_of_a_memory_that_is_not_full_draws_only_what_was_lived():
 
 def test_dyna_imagines_tried_actions_of_visited_states_through_its_model():
     # A prior that is large, so that all successors come up.
-    made = agent("dyna", S, A, prior=0.3, steps=2, learning_rate=0.35)
+    made = agent("dyna", S, A, model_prior=0.3, steps=2, learning_rate=0.35)
     lived = [(1, 0, 1.0, 2), (2, 1, 0.0, 1), (1, 0, 0.0, 0), (1, 1, 1.0, 1), (1, 1, 1.0, 2)]
     before = last(fed(made, begun(made), lived[:-1]))
     start = q_step(np.asarray(before.Q), *lived[-1], 0.35)
@@ -93,7 +93,7 @@ def test_dyna_imagines_tried_actions_of_visited_states_through_its_model():
 
 
 def test_n_step_adds_the_return_of_a_greedy_path_through_its_model():
-    made = agent("n_step", S, A, prior=0.3, steps=2, learning_rate=0.2, discount=0.9)
+    made = agent("n_step", S, A, model_prior=0.3, steps=2, learning_rate=0.2, discount=0.9)
     before = last(fed(made, begun(made), STEPS[:20]))
     s, a, reward, t = STEPS[20]
     Q = q_step(np.asarray(before.Q), s, a, reward, t, 0.2, 0.9)
