@@ -45,10 +45,14 @@ def test_defaults_are_the_official_hyperparameters(kind):
         assert made.hyper == {name: getattr(own, name) for name in made.hyper}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+FAST = ("on_policy_rho", "q_learning", "ucrl2")
+"""Two compilations for each agent: the others are left to the slow tests."""
+
+
+@pytest.mark.parametrize("kind", [k if k in FAST else pytest.param(k, marks=pytest.mark.slow) for k in KINDS])
 def test_lives_side_by_side_are_lives_one_at_a_time(kind):
     world = chains.river_swim(4)
-    made = make_agent(AgentConfig(kind=kind), *world.mdp.R.shape)
+    made = agent(kind, *world.mdp.R.shape, **({"memory": 20} if kind == "replay" else {}))
     name = next(iter(made.hyper))
     values = np.array([1.0, 1.0, 0.5]) * made.hyper[name]
 
@@ -76,7 +80,7 @@ def test_a_life_in_two_halves_is_the_whole_life():
     made = agent("dyna", *world.mdp.R.shape)
     start = begin(world, made, jax.random.key(0))
     run = jax.jit(lambda life, steps: live(world, made, life, steps), static_argnums=1)
-    whole, paid = run(start, 40)
+    whole, paid = run(start._replace(key=jax.random.clone(start.key)), 40)
     half, first = run(start, 20)
     end, second = run(half, 20)
     assert (np.concatenate([first, second]) == np.asarray(paid)).all()
