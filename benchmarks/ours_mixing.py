@@ -1,10 +1,10 @@
 """Times our side of `benchmarks/mixing.py` as its peers are timed: `python ours_mixing.py --part PART --work JSON`.
 
-    agents       steps of an agent in its world, compiled, after the call that compiles
-    replay       the questions of a log of `peers/solve_per_candidate.py`, answered by row deviations of an inverse that
-                 is kept up to date from the first step to the last, as our agents keep theirs
-    mixing_time  the exact mixing time of a chain
-    stationary   its stationary law
+agents       steps of an agent in its world, compiled, after the call that compiles
+replay       the questions of a log of `peers/solve_per_candidate.py`, answered by row deviations of an inverse that
+             is kept up to date from the first step to the last, as our agents keep theirs
+mixing_time  the exact mixing time of a chain
+stationary   its stationary law
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import functools
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +45,31 @@ def agents(watch: Stopwatch, given: argparse.Namespace) -> dict[str, Any]:
     return {"steps": work["steps"], "calls": calls, "reward_rate": rates[-1]}
 
 
-def world_and_agent(work: dict[str, Any]) -> tuple[Any, Any]:
+def world_and_agent(work: Mapping[str, Any]) -> tuple[Any, Any]:
     """The world of `work["world"]`, and `work["agent"]` in it with the settings of its paper."""
     from tutelage.continual.agents.making import make_agent
     from tutelage.continual.agents_config import AgentConfig
+
+    world = world_of(work["world"])
+    return world, make_agent(AgentConfig(kind=work["agent"]), *np.shape(world.mdp.R))
+
+
+def world_of(settings: Mapping[str, Any]) -> Any:
+    """The world of these settings, which JSON has passed on."""
     from tutelage.continual.worlds.config import WorldConfig
     from tutelage.continual.worlds.making import make_world
 
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in work["world"].items()}
-    world = make_world(WorldConfig(**settings))
-    return world, make_agent(AgentConfig(kind=work["agent"]), *np.shape(world.mdp.R))
+    return make_world(
+        WorldConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    )
+
+
+def uniform_chain(settings: Mapping[str, Any]) -> Any:
+    """The chain of the uniform policy in the world of these settings."""
+    from tutelage.continual.tabular import induced
+
+    mdp = world_of(settings).mdp
+    return induced(mdp, np.full(np.shape(mdp.R), 1 / np.shape(mdp.R)[1]))
 
 
 def replay(watch: Stopwatch, given: argparse.Namespace) -> dict[str, Any]:

@@ -6,8 +6,9 @@ wasteful: unlike there, only the model's row that a step has changed is normalis
 candidates are not written into the live policy, and an exploring step improves the policy too.
 
 The log has every question that the agent put to its model, with the answer, so that another may answer it as well:
-transitions (`before`, `action`, `reward`, `after`), and for each of the k states improved after each step `asked` [T, k],
-the candidates' gains `gains` [T, k, A] (NaN where it did not ask), and the law over actions taken on, `rows` [T, k, A].
+transitions (`before`, `action`, `reward`, `after`), and for each of the k states improved after each step (`asked`,
+[T, k]) the candidates' gains (`gains` [T, k, A], NaN where it did not ask) and the law over actions that it took on
+(`rows` [T, k, A]).
 """
 
 from __future__ import annotations
@@ -128,9 +129,7 @@ def main() -> None:
     model = Model(*P.shape[:2], work["prior"])
     agent = (RhoGradient if work["agent"] == "rho_gradient" else RhoLearning)(model, work, rng)
     cumulative = P.cumsum(axis=-1)
-    log: dict[str, list[Any]] = {
-        name: [] for name in ("before", "action", "reward", "after", "asked", "gains", "rows")
-    }
+    log: dict[str, list[Any]] = {name: [] for name in ("before", "action", "reward", "after", "asked", "gains", "rows")}
     watch.mark("imported")
 
     def life() -> float:
