@@ -67,7 +67,7 @@ def test_a_wrong_law_is_refused(module):
 @pytest.mark.parametrize("agent", ["on_policy_rho", "off_policy_rho", "rho_gradient"])
 def test_a_kept_inverse_answers_as_solving_for_every_candidate(module, agent: str, tmp_path: Path, monkeypatch):
     bench, ours, peer = module("mixing"), module("ours_mixing"), module("solve_per_candidate")
-    assert bench.save_table(SMALL, tmp_path / "table.npz") == 7
+    assert bench.save_table(SMALL, tmp_path / "table.npz") == 6
     work = {"learning_rate": 0.0, "prior": 1e-4} | bench.AGENTS[agent] | {"agent": agent, "steps": 50}
     arguments = [
         "--work",
@@ -177,7 +177,7 @@ def test_points_of_growth_are_timed(module):
     growth = module("growth_mixing")
     step = growth.STEP | {"world": SMALL, "seeds": 2, "steps": 20, "seconds": 0.001}
     found = growth.point(step)
-    assert found["facts"]["S"] == 7 and found["facts"]["steps per CPU-s"] > 0 and found["memory"] > 0
+    assert found["facts"]["S"] == 6 and found["facts"]["steps per CPU-s"] > 0 and found["memory"] > 0
     chain = growth.point({"what": "chain", "world": SMALL | {"length": 5}, "seconds": 0.001})
     assert chain["facts"] == {"t_mix": 49} and set(chain["timings"]) == {"law", "mixing time"}
     sparse = growth.point({"what": "sparse", "states": 60, "seconds": 0.001})
