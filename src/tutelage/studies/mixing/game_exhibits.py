@@ -101,7 +101,8 @@ def _caption(runs: Sequence[Mapping[str, float]], word: str) -> str:
         text += f" Fitted power: {middle:.2f}" + (f" [{low:.2f}, {high:.2f}]." if np.isfinite(low) else ".")
     if len(runs) == 1:
         fits = [
-            f"{value} {runs[0][f'{word}_exponent_low@{value}']:.2f} to {runs[0][f'{word}_exponent_high@{value}']:.2f}"
+            f"{'|Z|' if word == 'switching' else 'τ'} = {value}: {runs[0][f'{word}_exponent_low@{value}']:.2f} to "
+            f"{runs[0][f'{word}_exponent_high@{value}']:.2f}"
             for value in _values(runs[0], f"{word}_exponent_low@")
         ]
         text += f" Intervals of the fits, over choices: {'; '.join(fits)}." if fits else ""

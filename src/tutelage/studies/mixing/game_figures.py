@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -62,20 +63,21 @@ def exponents(points: Sequence[SweepPoint]) -> tuple[dict[int, ScalingFit], dict
     """Powers of τ by |Z|, and of |Z| by τ, of times that are not missing by their size.
 
     A choice of games enters the first where it was reached at every τ, a τ enters the second where all choices were
-    reached: the slow ones are those that are missing, and a fit of the others would be too flat.
+    reached: the slow ones are those that are missing, and a fit of the others would be too flat. Through fewer than
+    three values of τ, or of |Z| ≥ 2, no power is fitted: any two points lie on one.
     """
 
-    def whole(groups: Mapping[object, list[SweepPoint]]) -> list[SweepPoint]:
+    def whole(groups: Mapping[Any, list[SweepPoint]], scale: str) -> list[SweepPoint]:
         kept = [group for group in groups.values() if all(point.estimate.reached for point in group)]
-        return [point for group in kept for point in group]
+        return [point for group in kept if len({getattr(each, scale) for each in group}) > 2 for point in group]
 
-    by_choice: dict[object, list[SweepPoint]] = {}
-    by_time: dict[object, list[SweepPoint]] = {}
+    by_choice: dict[tuple[str, ...], list[SweepPoint]] = {}
+    by_time: dict[int, list[SweepPoint]] = {}
     for point in points:
         if point.num_tasks > 1:
             by_choice.setdefault(point.tasks, []).append(point)
             by_time.setdefault(point.switch_every, []).append(point)
-    return growth(whole(by_choice)).in_switch_every, growth(whole(by_time)).in_num_tasks
+    return growth(whole(by_choice, "switch_every")).in_switch_every, growth(whole(by_time, "num_tasks")).in_num_tasks
 
 
 def of_turns(games: Sequence[str], table: ArrayLike) -> dict[str, float]:
