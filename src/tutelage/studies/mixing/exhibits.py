@@ -15,6 +15,7 @@ from tutelage.lab import plots
 from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.measures.mixing import scaling_exponent
+from tutelage.studies.mixing import game_exhibits
 from tutelage.studies.mixing.build import MEASURED, SweepState, world_of
 from tutelage.studies.mixing.config import Config
 
@@ -27,6 +28,8 @@ def exhibits(config: Config, program: Program, state: Any) -> list[Exhibit]:
     """Everything the report shows of one run."""
     of_seed = program.seed_state(state, 0)
     match config.task:
+        case "game_sweep" | "game_turns":
+            return game_exhibits.of_run(config, program, state)
         case "life":
             return forgetting(config)
         case "sweep":
