@@ -71,7 +71,8 @@ def finished(arm: str):
         half, metrics = program.update(program.init(), 2)
         saved = program.save(half)
         state, _ = program.update(half, 2)
-        return config, program, saved, state, metrics()[0], program.evaluate(state, 4, final=True)[0]
+        exhibits = {exhibit.name: exhibit for exhibit in study.exhibits(config, program, state)}
+        return config, program, saved, state, metrics()[0], program.evaluate(state, 4, final=True)[0], exhibits
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def switching():
 
 def test_times_of_games_in_turns_are_those_of_the_closed_form(swept):
     """Rates 1 and 3 within 5 % of 2 are rates 0 and 1 within 0.05: 91 steps at τ = 10, and linear in τ."""
-    *_, metrics, figures = swept
+    *_, metrics, figures, _ = swept
     for game, rate in RATES.items():
         assert figures[f"reward_rate/{game}"] == metrics[f"reward/{game}"] == rate
         assert figures[f"t_ret/{game}"] == 1
@@ -100,8 +101,7 @@ def test_times_of_games_in_turns_are_those_of_the_closed_form(swept):
 
 
 def test_a_run_of_games_shows_how_times_grow(swept):
-    config, program, _, state, *_ = swept
-    shown = {exhibit.name: exhibit for exhibit in study.exhibits(config, program, state)}
+    config, *_, shown = swept
     assert shown.keys() == {"growth-in-switching", "choices"}
     assert "Fitted power: 1.00." in shown["growth-in-switching"].caption
     assert ("Asterix, Breakout", "91", "182", "364") in shown["choices"].rows
@@ -132,15 +132,14 @@ def test_policies_of_a_run_play(arm, request):
 
 
 def test_returns_are_measured_after_each_turn(switching):
-    config, program, saved, state, metrics, figures = switching
+    _, program, saved, state, metrics, figures, shown = switching
     of_seed = program.seed_state(state, 0)
     np.testing.assert_array_equal(of_seed.table, [[3, 9]] * 4)
     [before] = [table for name, table in saved.items() if "table" in name]
     np.testing.assert_array_equal(before[0], [[3, 9]] * 2 + [[0, 0]] * 2)
     assert figures["steps"] == 4 * 2 * 3 and figures["forgotten"] == 0
     assert {name for name in metrics if name.startswith("reward/")} == {"reward/Asterix", "reward/Breakout"}
-    [shown] = study.exhibits(config, program, state)
-    assert shown.name == "turns" and "<svg" in shown.svg
+    assert list(shown) == ["turns"] and "<svg" in shown["turns"].svg
 
 
 def test_what_is_forgotten_is_a_share_of_the_best_return_of_the_games_not_learnt_last():

@@ -9,20 +9,11 @@ import numpy as np
 
 from tutelage.lab import plots
 from tutelage.lab.bootstrap import bootstrap, mean
-from tutelage.lab.program import Program, State
 from tutelage.lab.study import Exhibit
 from tutelage.studies.mixing.config import Config
 
 _CELL = re.compile(r"t_ret@([1-9]\d*),([1-9]\d*)")
 _CHOICE = re.compile(r"t_ret/([^@]+)(?:@([1-9]\d*))?")
-
-
-def of_run(config: Config, program: Program, state: State) -> list[Exhibit]:
-    """The first seed's. Times are measured once more, by the last evaluation's key: they are not in the state."""
-    if config.task == "game_turns":
-        return [over_turns(config, np.asarray(program.seed_state(state, 0).table)[None])]
-    [figures, *_] = program.evaluate(state, config.schedule.num_updates, final=True)
-    return [*growing([figures]), choices([figures])]
 
 
 def growing(runs: Sequence[Mapping[str, float]]) -> list[Exhibit]:
