@@ -236,7 +236,7 @@ def trainer(
         if state.policy.memoryless:
             (value, log_z), grads = gradient(trajectories)
         else:
-            (value, log_z), grads = by_length(trajectories, gradient)
+            (value, log_z), grads = by_length(trajectories, gradient, environment.min_steps)
         # A product with itself: the compiler leaves a sum of squares unvectorised on a CPU.
         grad_norm = jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(grads)))
         if config.optimizer.max_grad_norm > 0:
