@@ -31,6 +31,7 @@ from tutelage.lab.errors import BadInput
 from tutelage.lab.study import RunResult
 from tutelage.measures.claims import judge_all
 from tutelage.studies import load
+from tutelage.studies.mogfn.arms import least_reward
 from tutelage.studies.mogfn.build import RunState, system
 from tutelage.studies.mogfn.evaluation import at_the_floor, collector, exactness, measurer
 
@@ -107,6 +108,27 @@ def test_published_settings_are_those_of_the_page():
     assert (inner.network.layers, inner.network.width, inner.network.heads, inner.batch_size) == (3, 128, 8, 16)
     assert (inner.beta.value, inner.exploration.epsilon, inner.optimizer.max_grad_norm) == (32.0, 0.05, 10.0)
     assert (inner.optimizer.learning_rate, inner.optimizer.z_learning_rate) == (1e-4, 1e-3)
+
+
+@pytest.mark.parametrize("preset", study.presets)
+def test_the_least_positive_reward_of_sequences_is_above_the_floor(preset):
+    """Otherwise nothing tells the first objects that are worth something from those that are worth nothing."""
+    for name, arm in study.arms.items():
+        config = study.presets[preset].configure(arm.configure(study.config()))
+        reward, beta = config.gflownet.reward, config.gflownet.beta.value
+        if config.method != "active" and config.problem in ("ngrams", "ehrlich", "aptamers"):
+            assert beta * math.log(least_reward(config)) >= reward.floor + 50, name
+
+
+@pytest.mark.parametrize("preset", study.presets)
+def test_the_least_positive_reward_is_that_of_one_motif_under_the_even_preference(preset):
+    config = study.presets[preset].configure(study.arms["mogfn"].configure(study.config()))
+    problem, _ = system(config)
+    words = np.full((1, config.ngrams.max_len), config.ngrams.alphabet.index("C"), np.int32)
+    words[0, :2] = [config.ngrams.alphabet.index(letter) for letter in "AV"]
+    words[0, 2] = config.ngrams.alphabet.index("A")  # not C, which would make a VC
+    rewards = np.asarray(problem.objectives.rewards(jnp.asarray(words)))
+    assert rewards.mean() == pytest.approx(least_reward(config))
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,8 @@ def check_environment(
 
     - Types: states keep structure, shape and dtype and are strongly typed; masks, log P_B and objects are of the kinds
       promised; a sequence's observation is a `Token`.
-    - Play: a legal action wherever the state is not done, the end after `min_steps` and within `max_steps`, no step that changes nothing,
-      finite observations, log P_B ≤ 0, positions of a sequence that count the steps.
+    - Play: a legal action wherever the state is not done, the end neither before `min_steps` nor after `max_steps`, no
+      step that changes nothing, finite observations, log P_B ≤ 0, positions of a sequence that count the steps.
     - Backwards: `retrace` gives a parent that is not done, and a legal action whose `step` leads back.
     - Objects: `terminal` gives the state that `object_of` was asked about.
     - `is_tree`: log P_B = 0, and the parent is the one that the trajectory came from.
