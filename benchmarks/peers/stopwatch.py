@@ -7,6 +7,7 @@ A driver prints one JSON object as the last line of its output. Processor time c
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import sys
@@ -36,6 +37,23 @@ class Stopwatch:
         cpu, wall = time.process_time(), time.perf_counter()
         result = call(*arguments)
         return result, {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+
+
+def samples(call: Callable[[], Any], seconds: float, number: int = 5) -> list[float]:
+    """Processor seconds of one `call`, so many times: each from as many calls as fill its share of `seconds`.
+
+    Call it once before, if its first time does more than the others.
+    """
+    start = time.process_time()
+    call()
+    once = max(time.process_time() - start, 1e-7)
+    calls, taken = max(1, math.ceil(seconds / number / once)), []
+    for _ in range(number):
+        start = time.process_time()
+        for _ in range(calls):
+            call()
+        taken.append((time.process_time() - start) / calls)
+    return taken
 
 
 def peak_memory() -> int:

@@ -29,7 +29,13 @@ from tutelage.lm.config import PretrainConfig
 from tutelage.studies.mogfn.panels import ACTIVE, LAWS
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("guides/library.md", "guides/add-a-study.md", "studies/minimax.md", "studies/mixing.md")
+PAGES = (
+    "guides/library.md",
+    "guides/add-a-study.md",
+    "studies/minimax.md",
+    "studies/mixing.md",
+    "studies/compositional_attention.md",
+)
 STUDY_PAGE = "studies/minimax.md"
 MODELS_PAGE = "guides/language-models.md"
 FEEDBACK_PAGE = "studies/reason_rl.md"

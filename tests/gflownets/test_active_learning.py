@@ -177,7 +177,7 @@ def test_the_pool_is_the_front_then_the_former_front_then_the_rest():
         assert set(draw_pool(rng, evaluated, 3, 1.0)) == {1, 2, 4}
     fourth = [draw_pool(rng, evaluated, 4, 0.0)[3] for _ in range(1000)]
     assert set(fourth) == {0, 3} and fourth.count(0) > fourth.count(3)  # 3 dominate row 0, 4 row 3
-    with pytest.raises(BadInput, match="pool = 6 is more than the 5 objects"):
+    with pytest.raises(BadInput, match="pool = 6: must be at most initial = 5"):
         draw_pool(rng, evaluated, 6, 1.0)
 
 
@@ -214,10 +214,10 @@ def test_a_run_that_is_over_says_so():
 @pytest.mark.parametrize(
     "problem, changes, initial, message",
     [
-        (words(6, "AV", "VC", "CA", "AA"), {}, None, "4 objectives: the expected hypervolume improvement has"),
+        (words(6, "AV", "VC", "CA", "AA"), {}, None, "proposer = 'mogfn' with 4 objectives"),
         (SHORT, {"gflownet.beta.kind": "uniform"}, None, "gflownet.beta.kind = 'uniform'"),
-        (SHORT, {"pool": 11}, None, "pool = 11 is more than the 10 objects"),
-        (SHORT, {"min_edits": 4}, None, "min_edits = 4 is more than max_edits = 3"),
+        (SHORT, {"pool": 11}, None, "pool = 11: must be at most initial = 10"),
+        (SHORT, {"min_edits": 4}, None, "min_edits = 4: must be at most 3"),
         (SHORT, {}, np.zeros((5, 7), np.int32), r"initial of shape \(5, 7\): must be \[n ≥ 4, 6\]"),
         (SHORT, {}, np.full((5, 6), 4, np.int32), r"initial has tokens from 4 to 4: must be in \[-1, 3\]"),
         (SHORT._replace(mutate=None), {"proposer": "mutation"}, None, "the problem has no mutate"),

@@ -81,7 +81,7 @@ def test_no_fold_exceeds_the_declared_bounds():
 def test_settings_that_do_not_fit_are_refused():
     with pytest.raises(BadInput, match="min_len = 31 and max_len = 30"):
         aptamers(AptamerConfig(min_len=31))
-    with pytest.raises(BadInput, match="objectives: 'pins' is there twice"):
+    with pytest.raises(BadInput, match="'pins' is there twice"):
         aptamers(AptamerConfig(objectives=("pins", "pins")))
 
 

@@ -23,7 +23,7 @@ SHARED = GFlowNetConfig(batch_size=4, network=NetworkConfig(width=8, layers=1), 
 
 def untrained(key: jax.Array, bins: int = 5, num_objectives: int = 2) -> VectorQ:
     make = eqx.filter_jit(policy_without_log_z)
-    return VectorQ(make(key, PROBLEM.environment, 2, SHARED, more=2), num_objectives, bins)
+    return VectorQ(make(key, PROBLEM.environment, 2, SHARED, values=2), num_objectives, bins)
 
 
 def test_the_envelope_is_the_best_vector_over_actions_and_preferences() -> None:

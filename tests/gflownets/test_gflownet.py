@@ -230,7 +230,7 @@ def test_what_cannot_be_asked_is_named(trained, preference, number, beta, messag
     [
         (
             replace(SMALL, loss=LossConfig(kind="vargrad", num_copies=5)),
-            "num_copies = 5 does not divide batch_size = 16",
+            "num_copies = 5: must divide batch_size = 16",
         ),
         (
             replace(SMALL, loss=LossConfig(kind="vargrad"), preference=PreferenceConfig(prefs_per_batch=4)),
@@ -242,7 +242,7 @@ def test_what_cannot_be_asked_is_named(trained, preference, number, beta, messag
         ),
         (
             replace(SMALL, exploration=ExplorationConfig(replay_size=8, replay_share=1.0)),
-            "replay_share = 1 leaves no new trajectory",
+            "replay_share = 1: must leave a new trajectory",
         ),
     ],
 )

@@ -43,6 +43,7 @@ def misses_the_stop(state):
         (GRID._replace(is_tree=True), "is_tree: a state has more than one parent"),
         (GRID._replace(parents=misses_the_stop), "parents: are not those from which a step leads to the state"),
         (GRID._replace(max_steps=3), "the longest trajectory has 5 steps"),
+        (WORDS._replace(min_steps=3), "min_steps: a trajectory is done after fewer than 3 steps"),
         (GRID._replace(retrace=forgets_the_stop), "a step of its action does not lead back"),
         (GRID._replace(mask=lambda state: jnp.append(state.position < 2, False)), "mask: no action is legal"),
         (GRID._replace(terminal=lambda cell: Cell(cell, jnp.zeros((), bool))), "not the inverse of object_of"),

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from tutelage.gflownets.oracle import Oracle, OracleError
-from tutelage.gflownets.worlds import molecules
+from tutelage.gflownets.worlds import toolkit
 from tutelage.gflownets.worlds.atoms import atom_smiles, atoms
 from tutelage.gflownets.worlds.drawing import drawing
-from tutelage.gflownets.worlds.molecules import molecule_objectives, parsed, tanimoto_distances
+from tutelage.gflownets.worlds.molecules import molecule_objectives, tanimoto_distances
 from tutelage.gflownets.worlds.molecules_config import AtomConfig
+from tutelage.gflownets.worlds.toolkit import parsed
 from tutelage.lab.errors import BadInput
 
 Chem = pytest.importorskip("rdkit.Chem")
@@ -123,10 +124,10 @@ def test_molecules_are_drawn_in_a_grid_with_captions():
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch):
-    molecules.toolkit.cache_clear()
+    toolkit.toolkit.cache_clear()
     monkeypatch.setitem(sys.modules, "rdkit", None)
     try:
         with pytest.raises(BadInput, match=r"pip install 'tutelage\[mo\]'"):
             atoms(AtomConfig())
     finally:
-        molecules.toolkit.cache_clear()
+        toolkit.toolkit.cache_clear()

@@ -19,7 +19,7 @@ from tutelage.gflownets.environment import Environment
 from tutelage.gflownets.losses import loss
 from tutelage.gflownets.networks import make_policy
 from tutelage.gflownets.rollout import rollout
-from tutelage.gflownets.scoring import by_length, log_prob, score
+from tutelage.gflownets.scoring import by_length, log_prob, replay, score
 from tutelage.gflownets.worlds.sequences import all_sequences, sequence_environment
 from tutelage.lab.errors import BadInput
 
@@ -173,6 +173,25 @@ def test_lengths_that_a_pass_is_cut_to_change_neither_loss_nor_gradients(on_word
         expected, found = whole(policy, trajectories), cut(policy, trajectories)
         for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
             np.testing.assert_allclose(np.asarray(other), np.asarray(one), rtol=1e-4, atol=1e-5)
+
+
+def test_no_pass_is_compiled_for_lengths_that_no_trajectory_has(on_words):
+    given, seen = on_words[1], []
+    by_length(given, lambda cut: seen.append(cut.action.shape[1]), least=WORDS.max_steps)
+    assert seen == [WORDS.max_steps]
+
+
+@pytest.mark.parametrize("kind", ["mlp", "transformer"])
+def test_one_trajectory_is_read_under_several_conditions_as_if_it_were_there_for_each(kind):
+    world = WORDS if kind == "transformer" else grid(2, 5)
+    policy = _network(world, kind)
+    given = jax.tree.map(lambda leaf: leaf[:2], _drawn(policy, world))
+    states = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1)[:, :-1], replay(world, given))
+    seen = jax.vmap(jax.vmap(world.observe))(states)
+    asked = PREFERENCE[: B - B % 2]
+    many = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(asked) // 2, axis=0), seen)
+    shared, own = policy.trajectory(seen, asked), policy.trajectory(many, asked)
+    np.testing.assert_allclose(np.asarray(shared.logits), np.asarray(own.logits), rtol=1e-5, atol=1e-6)
 
 
 def edits(length: int, letters: int) -> Environment:

@@ -152,8 +152,8 @@ def test_variation_stays_in_the_grid_and_mutation_is_symmetric(edge):
         (HyperGridConfig(dimensions=0), r"dimensions = 0: must be in \[1, inf\)"),
         (HyperGridConfig(objectives=("branin", "curin")), "curin.*did you mean 'currin'"),
         (HyperGridConfig(objectives=("branin", "branin")), "'branin' is there twice"),
-        (HyperGridConfig(objectives=()), "objectives: there is none"),
-        (HyperGridConfig(dimensions=1), "dimensions = 1: 'branin' needs at least 2"),
+        (HyperGridConfig(objectives=()), "there is none"),
+        (HyperGridConfig(dimensions=1), "dimensions = 1: must be at least 2"),
     ],
 )
 def test_bad_grids_are_refused_in_one_line(config, message):

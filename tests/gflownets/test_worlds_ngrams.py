@@ -68,11 +68,11 @@ def test_a_motif_that_overlaps_itself_declares_what_it_can_reach():
     [
         (NGramConfig(min_len=37), "min_len = 37 and max_len = 36: must be 1 ≤ min_len ≤ max_len"),
         (NGramConfig(motifs=("AV", "AB")), "'AB' has the letter 'B', which is not in 'ARND"),
-        (NGramConfig(motifs=("AV", "AV")), "motifs: 'AV' is there twice"),
-        (NGramConfig(motifs=()), "motifs: there is none"),
+        (NGramConfig(motifs=("AV", "AV")), "'AV' is there twice"),
+        (NGramConfig(motifs=()), "there is none"),
         (NGramConfig(motifs=("AV", "")), "'' has 0 letters"),
         (NGramConfig(motifs=("AVA",), min_len=1, max_len=2), "'AVA' has 3 letters; must be 1 to max_len = 2"),
-        (NGramConfig(alphabet="AVCA"), "alphabet: 'A' is there twice"),
+        (NGramConfig(alphabet="AVCA"), "alphabet = 'AVCA': 'A' is there twice"),
         (NGramConfig(scale=0.0), r"scale = 0.0: must be in \(0, inf\)"),
     ],
 )

@@ -16,8 +16,9 @@ from tutelage.studies.mixing.build import measured
 
 study = studies.load("mixing")
 TINY = {"life.steps_per_update": 20, "schedule.num_updates": 2, "schedule.log_every": 1, "world.rooms": 2}
-LIVES = [name for name, arm in study.arms.items() if arm.configure(study.config()).task == "life"]
-SWEEPS = [name for name in study.arms if name not in LIVES]
+TASKS = {name: arm.configure(study.config()).task for name, arm in study.arms.items()}
+LIVES = [name for name, task in TASKS.items() if task == "life"]
+SWEEPS = [name for name, task in TASKS.items() if task in ("sweep", "myopia")]
 
 
 def configured(arm: str, preset: str = "quick", **changes):

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import math
 import re
+import subprocess
 import sys
 import warnings
 import xml.etree.ElementTree as ET
@@ -22,7 +23,7 @@ from tutelage import studies
 from tutelage.cli import main, running
 from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.config import RewardConfig
-from tutelage.gflownets.worlds import aptamers, molecules
+from tutelage.gflownets.worlds import aptamers, toolkit
 from tutelage.gflownets.worlds.aptamers_config import MEASURES
 from tutelage.lab import driver
 from tutelage.lab.configuration import fields, override, validate
@@ -30,6 +31,7 @@ from tutelage.lab.errors import BadInput
 from tutelage.lab.study import RunResult
 from tutelage.measures.claims import judge_all
 from tutelage.studies import load
+from tutelage.studies.mogfn.arms import least_reward
 from tutelage.studies.mogfn.build import RunState, system
 from tutelage.studies.mogfn.evaluation import at_the_floor, collector, exactness, measurer
 
@@ -108,6 +110,27 @@ def test_published_settings_are_those_of_the_page():
     assert (inner.optimizer.learning_rate, inner.optimizer.z_learning_rate) == (1e-4, 1e-3)
 
 
+@pytest.mark.parametrize("preset", study.presets)
+def test_the_least_positive_reward_of_sequences_is_above_the_floor(preset):
+    """Otherwise nothing tells the first objects that are worth something from those that are worth nothing."""
+    for name, arm in study.arms.items():
+        config = study.presets[preset].configure(arm.configure(study.config()))
+        reward, beta = config.gflownet.reward, config.gflownet.beta.value
+        if config.method != "active" and config.problem in ("ngrams", "ehrlich", "aptamers"):
+            assert beta * math.log(least_reward(config)) >= reward.floor + 50, name
+
+
+@pytest.mark.parametrize("preset", study.presets)
+def test_the_least_positive_reward_is_that_of_one_motif_under_the_even_preference(preset):
+    config = study.presets[preset].configure(study.arms["mogfn"].configure(study.config()))
+    problem, _ = system(config)
+    words = np.full((1, config.ngrams.max_len), config.ngrams.alphabet.index("C"), np.int32)
+    words[0, :2] = [config.ngrams.alphabet.index(letter) for letter in "AV"]
+    words[0, 2] = config.ngrams.alphabet.index("A")  # not C, which would make a VC
+    rewards = np.asarray(problem.objectives.rewards(jnp.asarray(words)))
+    assert rewards.mean() == pytest.approx(least_reward(config))
+
+
 @pytest.mark.parametrize(
     ("arm", "changes", "message"),
     [
@@ -115,34 +138,45 @@ def test_published_settings_are_those_of_the_page():
         ("mogfn", {"gflownet.preference.alpha": 0.0}, "gflownet.preference.alpha = 0.0: must be in (0, inf)"),
         ("mogfn", {"gflownet.beta.value": 0.0}, "gflownet.beta.value = 0.0: must be in (0, inf)"),
         ("grid", {"gflownet.beta.scale": -1.0}, "gflownet.beta.scale = -1.0: must be in (0, inf)"),
-        ("grid", {"gflownet.beta.kind": "uniform", "gflownet.beta.low": 16.0}, "gflownet.beta.low = 16 and high = 16"),
+        ("grid", {"gflownet.beta.kind": "uniform", "gflownet.beta.low": 16.0}, "gflownet.beta.low = 16: must be"),
         ("mogfn", {"evaluation.beta": -1.0}, "evaluation.beta = -1.0: must be in [0, inf)"),
         ("grid", {"evaluation.exact_betas": (1.0, 0.0)}, "exact_betas = (1.0, 0.0): each must be in (0, inf)"),
-        ("mogfn", {"ngrams.min_len": 5}, "min_len = 5 and max_len = 4: must be 1 ≤ min_len ≤ max_len"),
-        ("aptamers", {"aptamers.min_len": 11}, "min_len = 11 and max_len = 10: must be 1 ≤ min_len ≤ max_len"),
-        ("mogfn", {"ngrams.motifs": ("AV", "AV")}, "motifs: 'AV' is there twice"),
-        ("mogfn", {"ngrams.motifs": ()}, "motifs: there is none"),
-        ("mogfn", {"ngrams.motifs": ("AX",)}, "motifs: 'AX' has the letter 'X'"),
-        ("grid", {"hypergrid.objectives": ("branin", "branin")}, "objectives: 'branin' is there twice"),
+        ("mogfn", {"ngrams.min_len": 5}, "ngrams.min_len = 5 and max_len = 4: must be"),
+        ("aptamers", {"aptamers.min_len": 11}, "aptamers.min_len = 11 and max_len = 10: must be"),
+        ("mogfn", {"ngrams.motifs": ("AV", "AV")}, "ngrams.motifs = ('AV', 'AV'): 'AV' is there twice"),
+        ("mogfn", {"ngrams.motifs": ()}, "ngrams.motifs = (): there is none"),
+        ("mogfn", {"ngrams.motifs": ("AX",)}, "ngrams.motifs: 'AX' has the letter 'X'"),
+        ("grid", {"hypergrid.objectives": ("branin", "branin")}, "hypergrid.objectives = ('branin', 'branin'): "),
         ("grid", {"hypergrid.objectives": ("brannin",)}, "did you mean 'branin'?"),
-        ("grid", {"hypergrid.objectives": ()}, "objectives: there is none"),
-        ("grid", {"hypergrid.dimensions": 1}, "dimensions = 1: 'branin' needs at least 2"),
-        ("ehrlich", {"ehrlich.quantization": 3}, "quantization = 3: must be at most motif_length = 2"),
-        ("aptamers", {"aptamers.objectives": ("pins", "pins")}, "objectives: 'pins' is there twice"),
-        ("fragments", {"fragments.objectives": ("qed", "qed")}, "objectives: 'qed' is there twice"),
-        ("fragments", {"fragments.min_fragments": 3}, "min_fragments = 3: must be at most max_fragments = 2"),
-        ("atoms", {"atoms.min_atoms": 4}, "min_atoms = 4: must be at most max_atoms = 3"),
-        ("grid", {"gflownet.network.kind": "transformer"}, "network.kind = 'transformer' for problem 'hypergrid'"),
-        ("mogfn", {"gflownet.network.kind": "mlp"}, "gflownet.network.kind = 'mlp' for problem 'ngrams'"),
-        ("mogfn", {"gflownet.network.heads": 3}, "gflownet.network.heads = 3 does not divide the width 8"),
-        ("mogfn", {"evaluation.top_k": 5}, "evaluation.top_k = 5 is more than evaluation.num_samples = 4"),
+        ("grid", {"hypergrid.objectives": ()}, "hypergrid.objectives = (): there is none"),
+        ("grid", {"hypergrid.dimensions": 1}, "hypergrid.dimensions = 1: must be at least 2"),
+        ("ehrlich", {"ehrlich.quantization": 3}, "ehrlich.quantization = 3: must be at most motif_length = 2"),
+        ("aptamers", {"aptamers.objectives": ("pins", "pins")}, "aptamers.objectives = ('pins', 'pins'): "),
+        ("fragments", {"fragments.objectives": ("qed", "qed")}, "fragments.objectives = ('qed', 'qed'): "),
+        ("fragments", {"fragments.min_fragments": 3}, "fragments.min_fragments = 3: must be at most"),
+        ("atoms", {"atoms.min_atoms": 4}, "atoms.min_atoms = 4: must be at most max_atoms = 3"),
+        ("grid", {"gflownet.network.kind": "transformer"}, "gflownet.network.kind = 'transformer': must be 'mlp'"),
+        ("mogfn", {"gflownet.network.kind": "mlp"}, "gflownet.network.kind = 'mlp': must be 'transformer'"),
+        ("mogfn", {"gflownet.network.heads": 3}, "gflownet.network.heads = 3: must divide network.width = 8"),
+        ("mogfn", {"evaluation.top_k": 5}, "evaluation.top_k = 5: must be at most evaluation.num_samples = 4"),
         ("al", {"problem": "hypergrid"}, "problem = 'hypergrid': method 'active' edits sequences"),
         ("al", {"schedule.num_updates": 5}, "schedule.num_updates = 5: must be at most active.rounds + 1 = 4"),
-        ("al", {"active.pool": 7}, "active.pool = 7: must be at most active.initial = 6"),
+        ("al", {"active.pool": 7}, "active.pool = 7: must be at most initial = 6"),
         ("al", {"active.gflownet.beta.kind": "uniform"}, "active.gflownet.beta.kind = 'uniform': must be 'constant'"),
         ("al", {"active.gflownet.network.kind": "mlp"}, "active.gflownet.network.kind = 'mlp'"),
-        ("al", {"active.gflownet.network.heads": 3}, "active.gflownet.network.heads = 3 does not divide the width 8"),
+        ("al", {"active.gflownet.network.heads": 3}, "active.gflownet.network.heads = 3: must divide"),
         ("al", {"active.beta_floor": 0.0}, "active.beta_floor = 0.0: must be in (0, inf)"),
+        ("al", {"active.min_edits": 7}, "active.min_edits = 7: must be at most 6"),
+        ("al", {"ngrams.motifs": ("AV", "VC", "CA", "AA")}, "active.proposer = 'mogfn' with 4 objectives"),
+        ("al", {"active.surrogate.encoder.kernel": 4}, "active.surrogate.encoder.kernel = 4: must be odd"),
+        ("al", {"active.gflownet.exploration.replay_size": 9}, "active.gflownet.exploration.replay_size = 9: "),
+        ("grid_vargrad", {"gflownet.loss.num_copies": 3}, "gflownet.loss.num_copies = 3: must divide batch_size = 8"),
+        ("grid_vargrad", {"gflownet.preference.prefs_per_batch": 3}, "gflownet.preference.prefs_per_batch = 3: times"),
+        ("replay", {"gflownet.exploration.replay_share": 1.0}, "gflownet.exploration.replay_share = 1: must leave"),
+        ("replay", {"gflownet.loss.kind": "vargrad"}, "gflownet.exploration.hindsight_share = 0.5: must be 0 with"),
+        ("fragments", {"gflownet.loss.kind": "fm"}, "gflownet.loss.kind = 'fm': must be one of tb, subtb, db, vargrad"),
+        ("fragments", {"fragments.objectives": ("qed", "seh")}, "fragments.objectives: 'seh' needs a predictor"),
+        ("fragments", {"fragments.blocks": "/no/such/file"}, "fragments.blocks: cannot read /no/such/file"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_before_any_work(arm, changes, message):
@@ -154,22 +188,37 @@ def test_bad_input_is_one_line_before_any_work(arm, changes, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_list_of_blocks_that_are_none_is_refused_before_any_work(tmp_path):
+    pytest.importorskip("rdkit")
+    path = tmp_path / "blocks.txt"
+    path.write_text("C[*:1]\nCC\n")
+    with pytest.raises(BadInput, match=r"^fragments\.blocks: line 2 of .*'CC': must have attachment points"):
+        study.check(tiny("fragments", fragments__blocks=str(path)))
+
+
 @pytest.mark.parametrize(
-    ("arm", "changes", "message"),
+    ("arm", "changes"),
     [
-        ("grid_vargrad", {"gflownet__loss__num_copies": 3}, "loss.num_copies = 3 does not divide batch_size = 8"),
-        ("replay", {"gflownet__exploration__replay_share": 1.0}, "leaves no new trajectory in a batch of 8"),
-        ("al", {"ngrams__motifs": ("AV", "VC", "CA", "AA")}, "4 objectives: the expected hypervolume improvement"),
-        ("al", {"active__surrogate__encoder__kernel": 4}, "kernel = 4"),
-        ("fragments", {"fragments__blocks": "/no/such/file"}, "/no/such/file"),
-        ("fragments", {"fragments__objectives": ("qed", "seh")}, "seh"),
+        ("grid_vargrad", {"gflownet__loss__num_copies": 3}),
+        ("al", {"active__surrogate__encoder__kernel": 4}),
+        ("fragments", {"fragments__blocks": "/no/such/file"}),
     ],
 )
-def test_what_only_the_whole_system_shows_is_one_line_too(arm, changes, message):
-    with pytest.raises(BadInput) as caught:
-        jax.eval_shape(system(tiny(arm, **changes)).method.init, jax.random.key(0))
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_a_refused_run_leaves_nothing_behind(arm, changes, tmp_path):
+    with pytest.raises(BadInput):
+        driver.run(tiny_study, arm, "tiny", tiny(arm, **changes), [0], tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_checking_a_configuration_loads_no_framework():
+    code = (
+        "import sys; from tutelage.studies import load; study = load('mogfn'); "
+        "quick = study.presets['quick'].configure; "
+        "[study.check(quick(arm.configure(study.config()))) for arm in study.arms.values()]; "
+        "print(sorted({'jax', 'torch', 'rdkit'} & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
 
 
 def test_settings_without_effect_are_warned_about():
@@ -181,7 +230,7 @@ def test_settings_without_effect_are_warned_about():
 @pytest.fixture
 def without_packages(monkeypatch):
     """None of the extra's packages can be imported."""
-    caches = (molecules.toolkit, aptamers._parameters)
+    caches = (toolkit.toolkit, aptamers._parameters)
     for cache in caches:
         cache.cache_clear()
     for name in ("rdkit", "RNA", "pymoo"):
@@ -200,8 +249,7 @@ def test_a_missing_package_is_one_line_that_names_the_extra(arm, tmp_path, witho
     with pytest.raises(BadInput, match=r"pip install 'tutelage\[mo\]'") as caught:
         driver.run(tiny_study, arm, "tiny", tiny(arm), [0], tmp_path / "run", quiet=True)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
-    assert not [*(tmp_path / "run" / "checkpoints").iterdir()]
+    assert not (tmp_path / "run").exists()
 
 
 # Runs. Everything below shares the compiled programs of the arms.
@@ -362,7 +410,7 @@ PARTLY = {
     "active.gflownet.network": ("kind", "width", "layers", "heads", "z_layers", "z_width"),
 }
 """Parts shared with the sampler of the other arms of which active learning has a use for these fields only."""
-CHECKS = re.compile(r"dataclasses|tutelage\.lab\..*|studies\..*|test_.*|tutelage\.studies\.mogfn|.*config")
+CHECKS = re.compile(r"dataclasses|tutelage\.lab\..*|studies\..*|test_.*|tutelage\.studies\.mogfn(\.checks)?|.*config")
 """Who reads every field whatever it means: copying, checking, recording."""
 
 

@@ -157,11 +157,17 @@ def switched(streams: Sequence[ArrayLike], tasks: Int[np.ndarray, "N T"]) -> Flo
     return joint[:, :end]
 
 
-def sweep(streams: Mapping[str, ArrayLike], config: SweepConfig, *, seed: int = 0) -> list[SweepPoint]:
+def sweep(
+    streams: Mapping[str, ArrayLike], config: SweepConfig, *, seed: int = 0, leave_out_silent: bool = False
+) -> list[SweepPoint]:
     """Return mixing times for every τ and every choice of |Z| of the tasks, from the tasks' own streams of rewards.
 
     Each stream is f64 [N, L]. A time is of all steps that the streams give: |Z|·L with a cycle. |Z| = 1 does not switch
     and is measured once.
+
+    Args:
+        leave_out_silent: leave out choices of tasks whose average reward is 0, which have no relative ε, instead of
+            refusing them.
 
     Raises:
         BadInput: more tasks asked for than there are, streams too short for one turn, or as `return_mixing_estimate`
@@ -180,6 +186,8 @@ def sweep(streams: Mapping[str, ArrayLike], config: SweepConfig, *, seed: int = 
                 total = length // switch_every * switch_every * size if size > 1 else length
                 tasks = task_order(size, switch_every, num_rollouts, total, order=config.order, seed=seed)
                 rewards = switched([streams[name] for name in names], tasks)
+                if leave_out_silent and rewards[:, rewards.shape[1] // 2 :].mean() == 0:
+                    continue
                 try:
                     estimate = return_mixing_estimate(rewards, config.eps, quantile=config.quantile, seed=seed)
                 except BadInput as error:

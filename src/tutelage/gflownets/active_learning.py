@@ -21,6 +21,7 @@ Reference: Jain et al. (2023), Multi-Objective GFlowNets, arXiv 2210.12765, sect
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from tutelage.gflownets.acquisition import greedy_batch
-from tutelage.gflownets.active_learning_config import ActiveLearningConfig
+from tutelage.gflownets.active_learning_config import MODELLED, ActiveLearningConfig, check_active
 from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.edits import edit_environment
 from tutelage.gflownets.environment import Objects
@@ -117,7 +118,7 @@ def active_learning(
     length = environment.max_steps
     num_initial = config.initial if initial is None else len(initial)
     capacity = num_initial + config.rounds * config.queries
-    with_model, with_sampler = config.proposer in ("mogfn", "lambo"), config.proposer == "mogfn"
+    with_model, with_sampler = config.proposer in MODELLED, config.proposer == "mogfn"
     pool_shape = jnp.zeros((config.pool, length), jnp.int32)
     edits = edit_environment(
         np.zeros(length, np.int32), num_letters, max_edits=config.max_edits, min_edits=config.min_edits
@@ -366,12 +367,8 @@ def _check(problem: Problem, config: ActiveLearningConfig, initial: np.ndarray |
     environment, num_objectives = problem.environment, problem.objectives.num_objectives
     if not environment.is_sequence:
         raise BadInput("active learning edits sequences: this problem's environment does not build any")
-    if num_objectives not in (2, 3) and config.proposer in ("mogfn", "lambo"):
-        raise BadInput(f"{num_objectives} objectives: the expected hypervolume improvement has two or three")
-    if config.gflownet.beta.kind != "constant":
-        raise BadInput(
-            f"gflownet.beta.kind = {config.gflownet.beta.kind!r}: must be 'constant' here, where rounds lower β"
-        )
+    number = config.initial if initial is None else len(initial)
+    check_active(replace(config, initial=number), num_objectives, environment.max_steps)
     needs = {"mutation": problem.mutate, "genetic": problem.variation}
     if config.proposer in needs and needs[config.proposer] is None:
         what = "mutate" if config.proposer == "mutation" else "variation"
@@ -386,6 +383,3 @@ def _check(problem: Problem, config: ActiveLearningConfig, initial: np.ndarray |
                 f"initial has tokens from {letters.min()} to {letters.max()}: must be in "
                 f"[-1, {environment.num_actions - 2}]"
             )
-    number = config.initial if initial is None else len(initial)
-    if config.pool > number:
-        raise BadInput(f"pool = {config.pool} is more than the {number} objects of the initial design")

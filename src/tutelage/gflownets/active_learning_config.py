@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tutelage.gflownets.batch import check_batch
 from tutelage.gflownets.config import (
     BetaConfig,
     ExplorationConfig,
@@ -16,10 +17,14 @@ from tutelage.gflownets.config import (
     NetworkConfig,
     OptimizerConfig,
     PreferenceConfig,
+    check_sampler,
 )
+from tutelage.lab.errors import BadInput, under
 from tutelage.lab.settings import part, setting
 
 PROPOSERS = ("mogfn", "lambo", "mutation", "genetic")
+MODELLED = ("mogfn", "lambo")
+"""Proposers that ask the surrogate."""
 
 
 @dataclass(frozen=True)
@@ -149,3 +154,40 @@ class ActiveLearningConfig:
     generations: int = setting(
         16, "Generations of mutants that 'lambo' climbs in a round.", interval="[1, inf)", source="lambo"
     )
+
+
+def check_active(config: ActiveLearningConfig, objectives: int, length: int) -> None:
+    """Refuse what no single field shows.
+
+    Args:
+        objectives: M of the problem.
+        length: letters of its longest sequence.
+
+    Raises:
+        BadInput: one line naming the field, its value and what is allowed.
+    """
+    if objectives not in (2, 3) and config.proposer in MODELLED:
+        raise BadInput(
+            f"proposer = {config.proposer!r} with {objectives} objectives: the expected hypervolume improvement "
+            "has two or three"
+        )
+    if config.pool > config.initial:
+        raise BadInput(f"pool = {config.pool}: must be at most initial = {config.initial}")
+    most = min(config.max_edits or length, length)
+    if config.min_edits > most:
+        raise BadInput(f"min_edits = {config.min_edits}: must be at most {most}, the edits of an object")
+    check_encoder(config.surrogate.encoder, "surrogate.encoder.")
+    sampler = config.gflownet
+    with under("gflownet"):
+        if sampler.beta.kind != "constant":
+            raise BadInput(f"beta.kind = {sampler.beta.kind!r}: must be 'constant', which rounds lower")
+        if sampler.network.kind != "set_transformer":
+            raise BadInput(f"network.kind = {sampler.network.kind!r}: must be 'set_transformer', which reads edits")
+        check_sampler(sampler)
+        check_batch(sampler, given_starts=True)
+
+
+def check_encoder(config: EncoderConfig, where: str = "encoder.") -> None:
+    """Raises `BadInput` for convolutions of even width."""
+    if config.kernel % 2 == 0:
+        raise BadInput(f"{where}kernel = {config.kernel}: must be odd, for a token to stand in its middle")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tutelage.lab.errors import BadInput
 from tutelage.lab.settings import part, setting
 
 
@@ -151,3 +152,16 @@ class GFlowNetConfig:
     loss: LossConfig = part(LossConfig)
     optimizer: OptimizerConfig = part(OptimizerConfig)
     exploration: ExplorationConfig = part(ExplorationConfig)
+
+
+def check_sampler(config: GFlowNetConfig) -> None:
+    """Refuse what no single field of the law of β and of the network shows.
+
+    Raises:
+        BadInput: bounds of β the wrong way round, or heads that do not divide the width.
+    """
+    beta, network = config.beta, config.network
+    if beta.kind in ("uniform", "loguniform") and not beta.low < beta.high:
+        raise BadInput(f"beta.low = {beta.low:g}: must be less than beta.high = {beta.high:g}")
+    if network.kind != "mlp" and network.width % network.heads != 0:
+        raise BadInput(f"network.heads = {network.heads}: must divide network.width = {network.width}")

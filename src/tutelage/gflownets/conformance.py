@@ -89,8 +89,8 @@ def check_environment(
 
     - Types: states keep structure, shape and dtype and are strongly typed; masks, log P_B and objects are of the kinds
       promised; a sequence's observation is a `Token`.
-    - Play: a legal action wherever the state is not done, the end within `max_steps`, no step that changes nothing,
-      finite observations, log P_B ≤ 0, positions of a sequence that count the steps.
+    - Play: a legal action wherever the state is not done, the end neither before `min_steps` nor after `max_steps`, no
+      step that changes nothing, finite observations, log P_B ≤ 0, positions of a sequence that count the steps.
     - Backwards: `retrace` gives a parent that is not done, and a legal action whose `step` leads back.
     - Objects: `terminal` gives the state that `object_of` was asked about.
     - `is_tree`: log P_B = 0, and the parent is the one that the trajectory came from.
@@ -155,6 +155,8 @@ def _behaviour(environment: Environment, key: Key[Array, ""], number: int) -> li
     faults = {
         "mask: no action is legal in a state that is not done": play.stuck,
         f"max_steps: a trajectory is not done after {environment.max_steps} steps": ~over,
+        f"min_steps: a trajectory is done after fewer than {environment.min_steps} steps": alive.sum(axis=0)
+        < environment.min_steps,
         "step: a legal action leaves the state as it was": alive & play.unchanged,
         "observe: an observation is not finite": alive & ~play.finite,
         "log_pb: is not in (-inf, 0]": alive & ~(np.isfinite(play.log_pb) & (play.log_pb <= TOLERANCE)),

@@ -5,8 +5,9 @@
 The reward vector comes with the last step. One set of preferences serves as w and as w' in an update. Acting is greedy
 in w · Q: rewards are always summed by weight, whatever the GFlowNet's scalarisation.
 
-The network is the GFlowNet's, asked for one objective at a time: which, is part of its condition. It learns from whole
-trajectories drawn from a ring, whose transitions are all learnt from at once.
+The network is the GFlowNet's with M numbers for an action. It learns from whole trajectories drawn from a ring, whose
+transitions are all learnt from at once, under all preferences of the update. What a network makes of a trajectory
+before the preference enters is computed once for all of them.
 
 What deviates from the published code (mo_gfn): that has no maximum over w', draws transitions by priority, and copies
 the network that does not learn over the one that does every 100 updates, where the other way round is meant. Both
@@ -55,7 +56,7 @@ class VectorQ(eqx.Module):
     """Q(s, a, w) in R^M; as a policy, greedy in w · Q.
 
     Attributes:
-        net: the network of one objective, whose number is one-hot after the encoded condition.
+        net: the network, its logits those of A actions × M objectives.
         bins: of the thermometer of a weight; 0 where weights come as they are.
     """
 
@@ -68,10 +69,10 @@ class VectorQ(eqx.Module):
         return self.net.memoryless
 
     def start(self, condition: Float[Array, "B C"]) -> Any:
-        return self.net.start(self._each(condition))
+        return self.net.start(condition)
 
     def step(self, carry: Any, observation: Observation, condition: Float[Array, "B C"]) -> tuple[Any, Outputs]:
-        carry, outputs = self.net.step(carry, self._repeated(observation), self._each(condition))
+        carry, outputs = self.net.step(carry, observation, condition)
         return carry, self._greedy(self._vectors(outputs.logits), condition)
 
     def trajectory(self, observations: Observation, condition: Float[Array, "B C"]) -> Outputs:
@@ -81,8 +82,8 @@ class VectorQ(eqx.Module):
         return jnp.zeros(condition.shape[:1])
 
     def values(self, observations: Observation, condition: Float[Array, "B C"]) -> Float[Array, "B T A M"]:
-        """Q of all states of B trajectories."""
-        return self._vectors(self.net.trajectory(self._repeated(observations), self._each(condition)).logits)
+        """Q of all states of B trajectories, or of fewer that are read under several conditions each."""
+        return self._vectors(self.net.trajectory(observations, condition).logits)
 
     def weights(self, condition: Float[Array, "B C"]) -> Float[Array, "B M"]:
         """The preference that an encoded condition holds: the sum of a thermometer is its value."""
@@ -91,15 +92,8 @@ class VectorQ(eqx.Module):
         shape = (condition.shape[0], self.num_objectives, self.bins)
         return condition[:, : self.num_objectives * self.bins].reshape(shape).sum(axis=-1) / (self.bins - 1)
 
-    def _each(self, condition: Float[Array, "B C"]) -> Float[Array, "BM C1"]:
-        which = jnp.tile(jnp.eye(self.num_objectives, dtype=condition.dtype), (condition.shape[0], 1))
-        return jnp.concatenate([jnp.repeat(condition, self.num_objectives, axis=0), which], axis=1)
-
-    def _repeated(self, observation: Observation) -> Observation:
-        return jax.tree.map(lambda leaf: jnp.repeat(leaf, self.num_objectives, axis=0), observation)
-
-    def _vectors(self, logits: Float[Array, "BM *T A"]) -> Float[Array, "B *T A M"]:
-        return jnp.moveaxis(logits.reshape(-1, self.num_objectives, *logits.shape[1:]), 1, -1)
+    def _vectors(self, logits: Float[Array, "B *T AM"]) -> Float[Array, "B *T A M"]:
+        return logits.reshape(*logits.shape[:-1], -1, self.num_objectives)
 
     def _greedy(self, values: Float[Array, "B *T A M"], condition: Float[Array, "B C"]) -> Outputs:
         weights = self.weights(condition).reshape(-1, *[1] * (values.ndim - 2), self.num_objectives)
@@ -142,7 +136,7 @@ def envelope_q(problem: Problem, shared: GFlowNetConfig, config: EnvelopeQConfig
 
     def init(key: Key[Array, ""]) -> EnvelopeState:
         k_policy, k_training = jax.random.split(key)
-        net = policy_without_log_z(k_policy, environment, num_objectives, shared, more=num_objectives)
+        net = policy_without_log_z(k_policy, environment, num_objectives, shared, values=num_objectives)
         policy = VectorQ(net, num_objectives, bins)
         batch = jax.eval_shape(act, policy, k_training)
         example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
@@ -176,7 +170,7 @@ def envelope_q(problem: Problem, shared: GFlowNetConfig, config: EnvelopeQConfig
 
             return eqx.filter_value_and_grad(of)(state.policy)
 
-        value, grads = by_need(state.policy, remembered, gradient)
+        value, grads = by_need(state.policy, environment, remembered, gradient)
         policy, moments, grad_norm = descend(optimizer, shared, state.policy, state.optimizer, grads)
         number = state.num_updates + jnp.int32(1)
         target = refreshed(state.target, policy, number % config.target_period == 0)
@@ -240,9 +234,8 @@ def envelope_loss(
     number, weights = encoded.shape[0], policy.weights(encoded)
 
     def under_all(network: VectorQ) -> Float[Array, "W B T A M"]:
-        tiled = jax.tree.map(lambda leaf: jnp.tile(leaf, (number, *[1] * (leaf.ndim - 1))), seen)
-        values = network.values(tiled, jnp.repeat(encoded, batch, axis=0))
-        return values.reshape(number, batch, *values.shape[1:])
+        values = network.values(seen, jnp.tile(encoded, (batch, 1)))
+        return jnp.swapaxes(values.reshape(batch, number, *values.shape[1:]), 0, 1)
 
     future = envelope(under_all(target), legal(environment, before), weights)
     following = jnp.pad(future[:, :, 1:], ((0, 0), (0, 0), (0, 1), (0, 0)))

@@ -41,6 +41,10 @@ class Environment(NamedTuple):
             whole trajectory at once.
         parents: `state -> (states [K, …], actions int32 [K], exist bool[K])`: all its parents, where an environment
             that is no tree can name them (flow matching needs them).
+        min_steps: actions of the shortest trajectory from the source, as far as is known: no loss is compiled for
+            shorter ones.
+        min_steps: actions of the shortest trajectory from the source, as far as is known: no loss is compiled for
+            shorter ones.
     """
 
     num_actions: int
@@ -57,6 +61,8 @@ class Environment(NamedTuple):
     is_tree: bool = False
     is_sequence: bool = False
     parents: Callable[[State], tuple[State, Int[Array, "K"], Bool[Array, "K"]]] | None = None
+    min_steps: int = 1
+    min_steps: int = 1
 
 
 class Token(NamedTuple):

@@ -22,6 +22,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from tutelage.gflownets import replay_buffer
+from tutelage.gflownets.batch import check_batch, num_copies, num_replayed
 from tutelage.gflownets.condition import Condition, draw_conditions, encode, encoded_size
 from tutelage.gflownets.config import GFlowNetConfig, OptimizerConfig
 from tutelage.gflownets.environment import Environment, Objects, State
@@ -35,7 +36,6 @@ from tutelage.gflownets.replay_buffer import ReplayBuffer
 from tutelage.gflownets.rollout import backward_rollout, rollout
 from tutelage.gflownets.scoring import by_length, score
 from tutelage.gflownets.trajectories import Trajectories
-from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Sum
 
 Starts = Callable[[Key[Array, ""], int, Any], State]
@@ -141,12 +141,12 @@ def trainer(
         context: what `starts` reads; part of the state, to be replaced as it changes.
     """
     kind, explore = config.loss.kind, config.exploration
-    copies = config.loss.num_copies if kind == "vargrad" else 1
-    num_replayed = _num_replayed(config, copies, starts)
-    num_fresh = config.batch_size - num_replayed
+    check_batch(config, given_starts=starts is not None)
+    copies, replays = num_copies(config), num_replayed(config)
+    num_fresh = config.batch_size - replays
     optimizer = policy_optimizer(config.optimizer, num_updates)
     # Only trajectories that the policy drew as it is now tell what it says of them.
-    reuses = explore.sampling_tau == 0 and not num_replayed
+    reuses = explore.sampling_tau == 0 and not replays
 
     def init(key: Key[Array, ""]) -> GFlowNetState:
         k_policy, k_training = jax.random.split(key)
@@ -160,7 +160,7 @@ def trainer(
             z_reads_start=starts is not None,
         )
         buffer = None
-        if num_replayed:
+        if replays:
             example = jax.eval_shape(lambda: environment.object_of(environment.source()))
             buffer = replay_buffer.empty_buffer(explore.replay_size, example, num_objectives)
         return GFlowNetState(
@@ -200,7 +200,7 @@ def trainer(
             start=begin(k_start, num_fresh, state.context, copies),
             keep_outputs=reuses and state.policy.memoryless,
         )
-        if num_replayed:
+        if replays:
             assert state.replay is not None
             old = replayed(k_replay, state.replay, trajectories.objects)
             trajectories = jax.tree.map(lambda new, old: jnp.concatenate([new, old]), trajectories, old)
@@ -208,13 +208,13 @@ def trainer(
 
     def replayed(key: Key[Array, ""], buffer: ReplayBuffer, fresh: Objects) -> Trajectories:
         k_condition, k_draw, k_hindsight, k_back = jax.random.split(key, 4)
-        objects, rewards = replay_buffer.draw(buffer, k_draw, num_replayed)
+        objects, rewards = replay_buffer.draw(buffer, k_draw, replays)
         # While there is nothing to replay, fresh objects are.
-        row = jnp.arange(num_replayed) % num_fresh
+        row = jnp.arange(replays) % num_fresh
         objects = jax.tree.map(lambda old, new: jnp.where(buffer.size > 0, old, new[row]), objects, fresh)
-        asked = conditions(k_condition, num_replayed)
+        asked = conditions(k_condition, replays)
         if explore.hindsight_share > 0:
-            chosen = jax.random.uniform(k_hindsight, (num_replayed,)) < explore.hindsight_share
+            chosen = jax.random.uniform(k_hindsight, (replays,)) < explore.hindsight_share
             own = replay_buffer.hindsight_preference(rewards)
             asked = asked._replace(preference=jnp.where((chosen & (buffer.size > 0))[:, None], own, asked.preference))
         return backward_rollout(environment, k_back, objects, asked)
@@ -236,7 +236,7 @@ def trainer(
         if state.policy.memoryless:
             (value, log_z), grads = gradient(trajectories)
         else:
-            (value, log_z), grads = by_length(trajectories, gradient)
+            (value, log_z), grads = by_length(trajectories, gradient, environment.min_steps)
         # A product with itself: the compiler leaves a sum of squares unvectorised on a CPU.
         grad_norm = jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(grads)))
         if config.optimizer.max_grad_norm > 0:
@@ -262,36 +262,6 @@ def trainer(
         return rollout(state.policy, environment, k_rollout, condition, encoded(condition, config), start=start).objects
 
     return Trainer(init, propose, train, sample, num_fresh)
-
-
-def _num_replayed(config: GFlowNetConfig, copies: int, starts: Starts | None) -> int:
-    """Rows of a batch that come from the buffer; checks what goes with what."""
-    batch, explore = config.batch_size, config.exploration
-    if batch % copies != 0:
-        raise BadInput(f"loss.num_copies = {copies} does not divide batch_size = {batch}")
-    distinct = config.preference.prefs_per_batch
-    if copies > 1 and distinct and batch % (distinct * copies) != 0:
-        raise BadInput(
-            f"preference.prefs_per_batch = {distinct} and loss.num_copies = {copies}: their product must "
-            f"divide batch_size = {batch}"
-        )
-    if not explore.replay_size:
-        return 0
-    if starts is not None:
-        raise BadInput(
-            f"exploration.replay_size = {explore.replay_size}: must be 0 where trajectories begin at given states"
-        )
-    if copies > 1 and explore.hindsight_share > 0:
-        raise BadInput(
-            f"exploration.hindsight_share = {explore.hindsight_share:g}: must be 0 with loss.kind = "
-            "'vargrad', whose copies share a preference"
-        )
-    number = round(batch * explore.replay_share) // copies * copies
-    if number >= batch:
-        raise BadInput(
-            f"exploration.replay_share = {explore.replay_share:g} leaves no new trajectory in a batch of {batch}"
-        )
-    return number
 
 
 def policy_optimizer(config: OptimizerConfig, num_updates: int) -> optax.GradientTransformation:

@@ -126,7 +126,7 @@ def learner(
 
             return eqx.filter_value_and_grad(of, has_aux=True)(state.policy)
 
-        (value, parts), grads = by_need(state.policy, trajectories, gradient)
+        (value, parts), grads = by_need(state.policy, environment, trajectories, gradient)
         policy, moments, grad_norm = descend(optimizer, shared, state.policy, state.optimizer, grads)
         number = state.num_updates + jnp.int32(1)
         target = state.target
@@ -155,19 +155,19 @@ def policy_without_log_z(
     shared: GFlowNetConfig,
     *,
     value_head: bool = False,
-    more: int = 0,
+    values: int = 1,
 ) -> Policy:
     """The GFlowNet's network but for its log Z.
 
     Args:
         value_head: also a number for each state.
-        more: numbers that come with the encoded condition.
+        values: numbers for each action.
 
     Raises:
         BadInput: the kind of network cannot read what the environment shows.
     """
-    size = encoded_size(num_objectives, shared.preference, shared.beta) + more
-    policy = make_policy(key, environment, size, shared.network, flow_head=value_head)
+    size = encoded_size(num_objectives, shared.preference, shared.beta)
+    policy = make_policy(key, environment, size, shared.network, flow_head=value_head, values=values)
     return eqx.tree_at(lambda policy: cast(Any, policy).z, policy, NoLogZ())
 
 
@@ -188,12 +188,16 @@ def legal(environment: Environment, states: Any) -> Bool[Array, "B T A"]:
     return mask | ~mask.any(axis=-1, keepdims=True)
 
 
-def by_need(policy: Policy, trajectories: Trajectories, gradient: Callable[[Trajectories], Result]) -> Result:
+def by_need(
+    policy: Policy, environment: Environment, trajectories: Trajectories, gradient: Callable[[Trajectories], Result]
+) -> Result:
     """`gradient` of the trajectories: cut to what they need, where a network reads them whole.
 
     One that reads states costs little for states that are not there, and less than compiling for several lengths.
     """
-    return gradient(trajectories) if policy.memoryless else by_length(trajectories, gradient)
+    if policy.memoryless:
+        return gradient(trajectories)
+    return by_length(trajectories, gradient, environment.min_steps)
 
 
 def last_steps(valid: Bool[Array, "B T"]) -> Bool[Array, "B T"]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from tutelage.gflownets.config import NetworkConfig
 from tutelage.gflownets.environment import Environment, Observation, Token
@@ -79,9 +79,10 @@ class MLPPolicy(eqx.Module):
         hidden = activation(ACTIVATION)(row_product(observation, self.of_observation) + carry)
         return carry, _outputs(self.rest(hidden), self.num_actions)
 
-    def trajectory(self, observations: Float[Array, "B T F"], condition: Float[Array, "B C"]) -> Outputs:
+    def trajectory(self, observations: Float[Array, "N T F"], condition: Float[Array, "B C"]) -> Outputs:
         carry = self.start(condition)[:, None]
-        hidden = activation(ACTIVATION)(row_product(observations, self.of_observation) + carry)
+        read = shared(row_product(observations, self.of_observation), len(condition))
+        hidden = activation(ACTIVATION)(read + carry)
         return _outputs(self.rest(hidden), self.num_actions)
 
     def log_z(self, observation: Observation, condition: Float[Array, "B C"]) -> Float[Array, "B"]:
@@ -115,7 +116,8 @@ class TransformerPolicy(eqx.Module):
         return (cache, asked), _outputs(self.head(jnp.concatenate([read, asked], axis=-1)), self.num_actions)
 
     def trajectory(self, observations: Token, condition: Float[Array, "B C"]) -> Outputs:
-        read = self.body.causal(self._embedded(observations))
+        # The condition enters after the body, which reads a trajectory once for all its conditions.
+        read = shared(self.body.causal(self._embedded(observations)), len(condition))
         asked = jnp.broadcast_to(self.of_condition(condition)[:, None], read.shape)
         return _outputs(self.head(jnp.concatenate([read, asked], axis=-1)), self.num_actions)
 
@@ -164,8 +166,9 @@ class SetTransformerPolicy(eqx.Module):
         logits = jnp.concatenate([whole[:, :1], places], axis=-1)
         return carry, Outputs(logits, whole[:, 1] if whole.shape[1] > 1 else jnp.zeros_like(whole[:, 0]))
 
-    def trajectory(self, observations: tuple[Int[Array, "B T L"], Array], condition: Float[Array, "B C"]) -> Outputs:
-        batch, length = observations[0].shape[:2]
+    def trajectory(self, observations: tuple[Int[Array, "N T L"], Array], condition: Float[Array, "B C"]) -> Outputs:
+        batch, length = len(condition), observations[0].shape[1]
+        observations = shared(observations, batch)
         flat = jax.tree.map(lambda leaf: leaf.reshape(batch * length, *leaf.shape[2:]), observations)
         repeated = jnp.repeat(condition, length, axis=0)
         _, outputs = self.step(self.start(repeated), flat, repeated)
@@ -198,11 +201,18 @@ class TabularPolicy(eqx.Module):
         return carry, Outputs(self.logits[row], self.flows[row])
 
     def trajectory(self, observations: Observation, condition: Float[Array, "B C"]) -> Outputs:
-        row = jax.vmap(jax.vmap(self.index_of))(observations)
+        row = shared(jax.vmap(jax.vmap(self.index_of))(observations), len(condition))
         return Outputs(self.logits[row], self.flows[row])
 
     def log_z(self, observation: Observation, condition: Float[Array, "B C"]) -> Float[Array, "B"]:
         return jnp.broadcast_to(self.z, condition.shape[:1])
+
+
+def shared(rows: PyTree, number: int) -> PyTree:
+    """Rows [n, …] for `number` = n·k conditions: each k times in a row."""
+    return jax.tree.map(
+        lambda leaf: leaf if len(leaf) == number else jnp.repeat(leaf, number // len(leaf), axis=0), rows
+    )
 
 
 def _outputs(values: Float[Array, "*batch A1"], num_actions: int) -> Outputs:
@@ -220,6 +230,7 @@ def make_policy(
     *,
     flow_head: bool = False,
     z_reads_start: bool = False,
+    values: int = 1,
 ) -> Policy:
     """An untrained policy for the observations of this environment.
 
@@ -227,14 +238,15 @@ def make_policy(
         condition_size: C, of the encoded condition.
         flow_head: also learn log F(state | condition), for detailed balance and its kin.
         z_reads_start: log Z depends on the start's observation too.
+        values: numbers for each action, side by side: the outputs have A·values logits.
 
     Raises:
-        BadInput: the kind of network cannot read what the environment shows.
+        BadInput: the kind of network cannot read what the environment shows, or has one value for an action only.
     """
     k_body, k_condition, k_head, k_z = jax.random.split(key, 4)
     seen = jax.eval_shape(lambda: environment.observe(environment.source()))
     leaves = jax.tree.leaves(seen)
-    width, extra = config.width, int(flow_head)
+    width, extra, num_logits = config.width, int(flow_head), environment.num_actions * values
     match config.kind:
         case "mlp":
             if len(leaves) != 1 or len(leaves[0].shape) != 1 or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
@@ -249,6 +261,10 @@ def make_policy(
                 raise BadInput("network.kind = 'transformer' needs an environment of sequences (is_sequence)")
             size, num_tokens, start_size = 0, environment.num_actions + 1, 0
         case "set_transformer":
+            if values > 1:
+                raise BadInput(
+                    "network.kind = 'set_transformer' has one value for an action; must be 'mlp' or 'transformer'"
+                )
             if len(leaves) != 2 or len(leaves[0].shape) != 1 or leaves[0].shape != leaves[1].shape:
                 raise BadInput(
                     "network.kind = 'set_transformer' needs (tokens [L], edited [L]) for an observation; "
@@ -270,16 +286,16 @@ def make_policy(
         # One affine map of both side by side: each weight is as large as the size of the two together says.
         both = condition_size + size
         of_condition = linear(k_condition, condition_size, width, fan_in((condition_size / both) ** 0.5))
-        rest = mlp(k_head, width, width, config.layers - 1, environment.num_actions + extra, name=ACTIVATION)
+        rest = mlp(k_head, width, width, config.layers - 1, num_logits + extra, name=ACTIVATION)
         of_observation = fan_in((size / both) ** 0.5)(k_body, (size, width))
-        return MLPPolicy(of_condition, of_observation, rest, z, environment.num_actions)
+        return MLPPolicy(of_condition, of_observation, rest, z, num_logits)
     of_condition = linear(k_condition, condition_size, width, fan_in())
     k_tokens, k_blocks, k_edited = jax.random.split(k_body, 3)
     tokens = 0.5 * jax.random.normal(k_tokens, (num_tokens, width), jnp.float32)
     body = transformer(k_blocks, width, config.layers, config.heads)
     if config.kind == "transformer":
-        head = mlp(k_head, 2 * width, 4 * width, 2, environment.num_actions + extra, name=ACTIVATION)
-        return TransformerPolicy(tokens, body, of_condition, head, z, environment.num_actions, environment.max_steps)
+        head = mlp(k_head, 2 * width, 4 * width, 2, num_logits + extra, name=ACTIVATION)
+        return TransformerPolicy(tokens, body, of_condition, head, z, num_logits, environment.max_steps)
     k_place, k_whole = jax.random.split(k_head)
     return SetTransformerPolicy(
         tokens,

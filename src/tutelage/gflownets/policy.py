@@ -49,7 +49,10 @@ class Policy(Protocol):
         ...
 
     def trajectory(self, observations: Observation, condition: Float[Array, "B C"]) -> Outputs:
-        """The outputs of all states of B trajectories: observations [B, T, …] -> [B, T, …]."""
+        """The outputs of all states of B trajectories: observations [B, T, …] -> [B, T, …].
+
+        Of B = n·k conditions with n trajectories, each k in a row read one of them: observations [n, T, …].
+        """
         ...
 
     def log_z(self, observation: Observation, condition: Float[Array, "B C"]) -> Float[Array, "B"]:

@@ -217,13 +217,18 @@ def _inflow(
     return jnp.where(some, jax.nn.logsumexp(jnp.where(some[:, None], edges, 0.0), axis=1), 0.0)
 
 
-def by_length(trajectories: Trajectories, function: Callable[[Trajectories], Result]) -> Result:
+def by_length(trajectories: Trajectories, function: Callable[[Trajectories], Result], least: int = 1) -> Result:
     """`function` of the trajectories cut to a length that holds them all: half, three quarters or the whole of T.
 
     A gradient is to be taken inside `function`: through the choice, all lengths would be paid for.
+
+    Args:
+        least: steps that every trajectory has; `function` is not compiled for shorter ones.
     """
     length = trajectories.action.shape[1]
-    lengths = sorted({-(-length // 2), -(-3 * length // 4), length})
+    lengths = sorted({cut for cut in (-(-length // 2), -(-3 * length // 4)) if cut >= least} | {length})
+    if len(lengths) == 1:
+        return function(trajectories)
     longest = trajectories.valid.sum(axis=1).max()
     branches = [lambda given, cut=cut: function(_cut(given, cut)) for cut in lengths]
     return jax.lax.switch(jnp.searchsorted(jnp.array(lengths), longest), branches, trajectories)

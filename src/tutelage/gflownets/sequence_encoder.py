@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from tutelage.gflownets.active_learning_config import EncoderConfig
-from tutelage.lab.errors import BadInput
+from tutelage.gflownets.active_learning_config import EncoderConfig, check_encoder
 from tutelage.nn.layers import Linear, linear, product
 from tutelage.nn.mlp import fan_in
 from tutelage.nn.transformer import LayerNorm
@@ -93,8 +92,7 @@ def _there(tokens: Int[Array, "B L"]) -> Float[Array, "B L 1"]:
 
 def sequence_encoder(key: Key[Array, ""], num_letters: int, max_len: int, config: EncoderConfig) -> SequenceEncoder:
     """An untrained encoder. Raises `BadInput` for an even width of the convolutions."""
-    if config.kernel % 2 == 0:
-        raise BadInput(f"encoder.kernel = {config.kernel}: must be odd, for a token to stand in its middle")
+    check_encoder(config)
     k_letters, k_places, k_pooled, k_head, k_encoder, k_decoder = jax.random.split(key, 6)
     embed, latent = config.embed, config.latent
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from tutelage.continual.tabular import World
+from tutelage.lab.errors import BadInput, nearest
 
 Hyper = Mapping[str, Any]
 """Numbers of an agent that may be arrays of the program, by the names of its settings."""
@@ -48,7 +49,15 @@ class Life(NamedTuple):
 
 
 def begin(world: World, agent: Agent, key: Key[Array, ""], hyper: Hyper | None = None) -> Life:
-    """An agent's life at its start; `hyper` replaces some of the agent's numbers."""
+    """An agent's life at its start; `hyper` replaces some of the agent's numbers.
+
+    Raises:
+        BadInput: if the agent has no number of that name.
+    """
+    for name in hyper or {}:
+        if name not in agent.hyper:
+            known = tuple(agent.hyper)
+            raise BadInput(f"hyper: {agent.name} has no {name!r}; must be of {known}{nearest(name, known)}")
     key, init_key, start_key = jax.random.split(key, 3)
     dtype = jnp.result_type(float)
     numbers = {name: jnp.asarray(value, dtype) for name, value in {**agent.hyper, **(hyper or {})}.items()}

@@ -72,10 +72,7 @@ def psrl(num_states: int, num_actions: int, config: PSRLConfig) -> Agent:
 
 def _plan(key: Key[Array, ""], state: PSRLState, config: PSRLConfig) -> Int[Array, "S"]:
     S = state.visits.shape[0]
-    successor_key, reward_key = jax.random.split(key)
-    p = jax.random.dirichlet(successor_key, state.counts + state.hyper["prior"] / S)
-    good = jnp.clip(state.paid, 0, state.visits)
-    r = jax.random.beta(reward_key, 1 + good, 1 + state.visits - good)
+    p, r = sampled(key, state)
 
     def unfinished(carry: tuple[Array, Array, Array]) -> Array:
         _, span, sweeps = carry
@@ -90,3 +87,11 @@ def _plan(key: Key[Array, ""], state: PSRLState, config: PSRLConfig) -> Int[Arra
     start = jnp.zeros(S, p.dtype), jnp.full((), jnp.inf, p.dtype), jnp.zeros((), jnp.int32)
     u, _, _ = jax.lax.while_loop(unfinished, sweep, start)
     return jnp.argmax(r + p @ u, axis=1).astype(jnp.int32)
+
+
+def sampled(key: Key[Array, ""], state: PSRLState) -> tuple[Float[Array, "S A S"], Float[Array, "S A"]]:
+    """A process of the posterior: p and r."""
+    successor_key, reward_key = jax.random.split(key)
+    p = jax.random.dirichlet(successor_key, state.counts + state.hyper["prior"] / state.counts.shape[-1])
+    good = jnp.clip(state.paid, 0, state.visits)
+    return p, jax.random.beta(reward_key, 1 + good, 1 + state.visits - good)

@@ -62,9 +62,11 @@ def rho_gradient(num_states: int, num_actions: int, config: RhoGradientConfig, m
             row, paid = successor_law(counted, s, a)[None], rewards(counted, s)[a][None]
             return row_deviations_of(chain.inverse, chain.r, row, paid, s).gain[0]
 
-        scores = jnp.nan_to_num(jax.vmap(score)(at, chosen))
+        scores = jax.vmap(score)(at, chosen)
         if config.baseline:
             scores = scores - law_of(chain.inverse) @ chain.r
+        # A deviation without a gain (a second closed class) moves nothing.
+        scores = jnp.where(jnp.isnan(scores), 0, scores)
         climb = scores[:, None] * (jax.nn.one_hot(chosen, num_actions, dtype=policy.dtype) - policy) / temperature
         logits = state.logits.at[at].add(state.hyper["learning_rate"] * climb)
 

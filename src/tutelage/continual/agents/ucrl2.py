@@ -4,8 +4,8 @@ With t steps taken and n = max(1, N(s,a)) visits, the process may have
 
     |r̃ − r̂| ≤ √(7 log(2SAt/δ) / 2n)          ‖p̃ − p̂‖₁ ≤ √(14 S log(2At/δ) / n)
 
-and extended value iteration finds the best of them to 1/√t (figures 1 and 2 of the paper). An episode ends when the
-visits of some state and action in it reach those before it. Rewards must be in [0, 1].
+and extended value iteration finds the best of them to 1/√t (figures 1 and 2 of the paper). An episode ends where the
+policy would take an action whose visits in this episode have reached those before it. Rewards must be in [0, 1].
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def ucrl2(num_states: int, num_actions: int, config: UCRL2Config) -> Agent:
             paid=state.paid.at[s, a].add(reward.astype(state.paid.dtype)),
             time=state.time + 1,
         )
-        # The action just taken is the only one whose count can have doubled.
-        in_episode = state.visits[s, a] - state.before[s, a]
-        ends = in_episode >= jnp.maximum(1, state.before[s, a])
+        coming = state.policy[successor]
+        in_episode = state.visits[successor, coming] - state.before[successor, coming]
+        ends = in_episode >= jnp.maximum(1, state.before[successor, coming])
         policy = at_once(ends, lambda state: _plan(state, config), state.policy, state)
         return state._replace(policy=policy, before=jnp.where(ends, state.visits, state.before))
 
@@ -68,8 +68,8 @@ def _plan(state: UCRL2State, config: UCRL2Config) -> Int[Array, "S"]:
     n, t, delta, scale = jnp.maximum(state.visits, 1), state.time, state.hyper["confidence"], state.hyper["scale"]
     # Nothing is known of what was never done: p̂ may be any law there, and its width allows every other.
     p = jnp.where(state.visits[..., None] > 0, state.counts / n[..., None], 1 / S)
-    r = jnp.minimum(state.paid / n + scale * jnp.sqrt(7 * jnp.log(2 * S * A * t / delta) / (2 * n)), 1)
-    width = scale * jnp.sqrt(14 * S * jnp.log(2 * A * t / delta) / n)
+    reward_width, width = (scale * w for w in widths(state.visits, t, delta))
+    r = jnp.minimum(state.paid / n + reward_width, 1)
 
     def values(u: Float[Array, "S"]) -> Float[Array, "S A"]:
         return r + optimistic(p, width, u) @ u
@@ -87,6 +87,16 @@ def _plan(state: UCRL2State, config: UCRL2Config) -> Int[Array, "S"]:
     start = jnp.zeros(S, p.dtype), jnp.full((), jnp.inf, p.dtype), jnp.zeros((), jnp.int32)
     u, _, _ = jax.lax.while_loop(unfinished, sweep, start)
     return jnp.argmax(values(u), axis=1).astype(jnp.int32)
+
+
+def widths(
+    visits: Float[Array, "S A"], time: Float[Array, ""], confidence: Float[Array, ""]
+) -> tuple[Float[Array, "S A"], Float[Array, "S A"]]:
+    """How far from r̂, and from p̂ in L1, the process may be when this step begins (equations 3 and 4)."""
+    S, A = visits.shape
+    n = jnp.maximum(visits, 1)
+    reward = jnp.sqrt(7 * jnp.log(2 * S * A * time / confidence) / (2 * n))
+    return reward, jnp.sqrt(14 * S * jnp.log(2 * A * time / confidence) / n)
 
 
 def optimistic(p: Float[Array, "S A S"], width: Float[Array, "S A"], u: Float[Array, "S"]) -> Float[Array, "S A S"]:

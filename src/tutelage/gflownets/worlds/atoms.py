@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from tutelage.gflownets.environment import Environment
 from tutelage.gflownets.problem import Problem
-from tutelage.gflownets.worlds.molecules import Predictor, distances_between, molecule_objectives, toolkit
+from tutelage.gflownets.worlds.molecules import Predictor, distances_between, molecule_objectives
 from tutelage.gflownets.worlds.molecules_config import AtomConfig, check_atoms
 from tutelage.gflownets.worlds.regrowth import regrown_variation, regrowth
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from tutelage.gflownets.worlds.molecules import parsed, toolkit
+from tutelage.gflownets.worlds.toolkit import parsed, toolkit
 from tutelage.lab.errors import BadInput
 
 BLOCKS = (

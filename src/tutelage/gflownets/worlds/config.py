@@ -93,7 +93,7 @@ def check_hypergrid(config: HyperGridConfig) -> None:
     validate(config)
     check_names("objectives", config.objectives)
     if config.dimensions < 2 and (pairwise := [name for name in config.objectives if name in PAIRWISE]):
-        raise BadInput(f"dimensions = {config.dimensions}: {pairwise[0]!r} needs at least 2")
+        raise BadInput(f"dimensions = {config.dimensions}: must be at least 2 for the objective {pairwise[0]!r}")
 
 
 def check_ngrams(config: NGramConfig) -> None:
@@ -151,6 +151,6 @@ def check_alphabet(alphabet: str) -> None:
 def check_names(what: str, names: Sequence[str]) -> None:
     """Raises `BadInput` unless there is at least one name, and none twice."""
     if not names:
-        raise BadInput(f"{what}: there is none; at least one is needed")
+        raise BadInput(f"{what} = {names!r}: there is none; at least one is needed")
     if twice := [name for position, name in enumerate(names) if name in names[:position]]:
-        raise BadInput(f"{what}: {twice[0]!r} is there twice; they must differ")
+        raise BadInput(f"{what} = {names!r}: {twice[0]!r} is there twice; they must differ")

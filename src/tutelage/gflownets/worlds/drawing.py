@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tutelage.gflownets.worlds.molecules import parsed, toolkit
+from tutelage.gflownets.worlds.toolkit import parsed, toolkit
 from tutelage.lab.errors import BadInput
 from tutelage.lab.svg import plain
 

@@ -24,9 +24,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from tutelage.gflownets.environment import Environment
 from tutelage.gflownets.problem import Problem
 from tutelage.gflownets.worlds.blocks import Blocks, blocks_of, read_blocks
-from tutelage.gflownets.worlds.molecules import Predictor, distances_between, molecule_objectives, parsed, toolkit
+from tutelage.gflownets.worlds.molecules import Predictor, distances_between, molecule_objectives
 from tutelage.gflownets.worlds.molecules_config import FragmentConfig, check_fragments
 from tutelage.gflownets.worlds.regrowth import regrown_variation, regrowth
+from tutelage.gflownets.worlds.toolkit import parsed, toolkit
 
 STOP = 0
 """The action that ends a molecule. Behind it N·S places, node · S + attachment point, then the ways to join a block."""

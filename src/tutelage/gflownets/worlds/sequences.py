@@ -114,6 +114,7 @@ def sequence_environment(num_letters: int, min_len: int, max_len: int) -> Enviro
         terminal=terminal,
         is_tree=True,
         is_sequence=True,
+        min_steps=min_len,
     )
 
 

@@ -1,7 +1,8 @@
 """Continual learning where mixing times are polynomial: chains measured exactly, agents of the average reward.
 
 The composition of one paper in its two versions: the gridworld families and ρ-learning agents of the first, measured
-against the exact optimum; what mixing times say of policies and evaluations. `study.map` says where each piece lives.
+against the exact optimum; what mixing times say of policies and evaluations. Of the second, return
+mixing times of trained policies as tasks grow in number and switch more slowly. `study.map` says where each piece is.
 
 Deviations from the publication and its code, each on purpose:
 - gain regret T·ρ* − Σr against the exact optimal gain; the official regret accrues an optimistic bound that depends on
@@ -9,7 +10,9 @@ Deviations from the publication and its code, each on purpose:
 - ρ of every single-state deviation by the row-perturbation identity, one inverse instead of a solve for each candidate;
 - policies are changed functionally (in the official code candidates overwrite the live policy);
 - NCycle's clock is part of the state, so that the process is Markov; its chains are periodic and never mix;
-- tables are restricted to the closed class in which a policy stays.
+- tables are restricted to the closed class in which a policy stays;
+- the deep half is of MinAtar games with policies trained here, instead of pretrained ones of Atari, which are not to be
+  had; for those give the rewards of your own (`tutelage.continual.recorded`) to the same sweep.
 """
 
 from __future__ import annotations
@@ -34,11 +37,47 @@ def check(config: Config) -> list[str]:
         raise BadInput(f"world.goals = {config.world.goals}: must be pairs x, y")
     if config.task == "life":
         return []
+    if config.task in ("game_sweep", "game_turns"):
+        return _check_games(config)
     values, updates = config.sweep.values, config.schedule.num_updates
     if not values:
         raise BadInput("sweep.values: there is none; at least one is needed")
     if updates != len(values):
         raise BadInput(f"schedule.num_updates = {updates}: must be the number of sweep.values, {len(values)}")
+    return []
+
+
+def _check_games(config: Config) -> list[str]:
+    games = config.games
+    number, updates, long = len(games.names), games.training.num_updates, games.training.updates_per_task
+    if number < 2 or len(set(games.names)) < number:
+        raise BadInput(f"games.names = {games.names}: must be two games or more, all different")
+    if config.schedule.num_updates != updates:
+        raise BadInput(
+            f"schedule.num_updates = {config.schedule.num_updates}: must be games.training.num_updates, {updates}"
+        )
+    if games.training.num_envs % games.training.ppo.num_minibatches:
+        raise BadInput(
+            f"games.training.num_envs = {games.training.num_envs}: must be a multiple of "
+            f"games.training.ppo.num_minibatches, {games.training.ppo.num_minibatches}"
+        )
+    if config.task == "game_turns":
+        if updates % long:
+            raise BadInput(
+                f"games.training.num_updates = {updates}: must be a multiple of games.training.updates_per_task, {long}"
+            )
+        missing = updates // long < number
+        return [f"{updates // long} turns are too few for each of {number} games to have one"] if missing else []
+    most, longest = max(games.sweep.num_tasks, default=0), max(games.sweep.switch_every, default=0)
+    if not 0 < most <= number:
+        raise BadInput(f"games.sweep.num_tasks = {games.sweep.num_tasks}: must be some of 1 to {number}, the games")
+    if not 0 < longest <= games.sweep.num_steps:
+        raise BadInput(
+            f"games.sweep.switch_every = {games.sweep.switch_every}: must be some of 1 to games.sweep.num_steps, "
+            f"{games.sweep.num_steps}"
+        )
+    if games.sweep.num_rollouts < most:
+        return [f"games.sweep.num_rollouts = {games.sweep.num_rollouts}: fewer than {most} leave out a beginning"]
     return []
 
 
@@ -64,9 +103,12 @@ def panels(results: Sequence[RunResult]) -> list[Exhibit]:
 
 
 def work(config: Config) -> tuple[str, float]:
-    """Steps of the world in one update; members of a family otherwise."""
+    """Steps of the world or games in one update; members of a family otherwise."""
     if config.task == "life":
         return "steps", float(config.life.steps_per_update)
+    if config.task in ("game_sweep", "game_turns"):
+        policies = len(config.games.names) if config.task == "game_sweep" else 1
+        return "steps", float(config.games.steps_per_update * policies)
     return "worlds", 1.0
 
 
@@ -102,6 +144,10 @@ study = Study(
         "Off-policy ρ-learning": "tutelage.continual.agents.rho_learning:off_policy_rho",
         "ρ policy gradient": "tutelage.continual.agents.rho_gradient:rho_gradient",
         "Iterative ρ-learning": "tutelage.continual.agents.rho_learning:iterative_rho",
+        "Tasks switched every τ steps": "tutelage.continual.task_switching:task_switching",
+        "t_ret over τ × |Z|": "tutelage.continual.deep:sweep",
+        "Policies of MinAtar games": "tutelage.continual.task_training:task_training",
+        "Forgetting": "tutelage.measures.forgetting:forgetting",
         "Estimated return mixing, reports": "tutelage.measures.mixing:mixing_report",
         "Scaling exponents": "tutelage.measures.mixing:scaling_exponent",
     },

@@ -7,7 +7,7 @@ from typing import Any
 from tutelage.continual.agents_config import KINDS
 from tutelage.lab.configuration import override
 from tutelage.lab.study import Arm, Preset
-from tutelage.studies.mixing.config import Config
+from tutelage.studies.mixing.config import GAMES, Config
 
 SUMMARIES = {
     "on_policy_rho": "On-policy ρ-learning: at each state the action whose adoption there has the largest gain.",
@@ -57,10 +57,62 @@ ARMS = {
         "Two loops: the discount below which the worse one is preferred, as the better one grows.",
         {"task": "myopia", "sweep.scale": "states", "sweep.values": (5, 10, 20, 40, 80)},
     ),
+    "minatar_sweep": _arm(
+        "A policy trained for each MinAtar game: return mixing times as |Z| of them take turns of τ steps.",
+        {"task": "game_sweep"},
+    ),
+    "minatar_switching": _arm(
+        "One policy that learns MinAtar games in turns: its returns, and what it forgets.",
+        {"task": "game_turns", "games.training.ppo.anneal": False},
+    ),
 }
 
 
-def _sized(config: Config, changes: dict[str, Any], updates: int) -> Config:
+def _games(config: Config, scale: str) -> Config:
+    """Sizes of the arms with games."""
+    turns = config.task == "game_turns"
+    # The median rollout within a fifth of ρ̂, and turns longer than the games' own fluctuations take to settle:
+    # with shorter ones these alone decide, and the switching does not show.
+    measured = {"games.sweep.eps": 0.2, "games.sweep.quantile": 0.5}
+    match scale:
+        case "quick":
+            updates, per_turn = (240, 20) if turns else (120, 120)
+            sizes = {"games.training.num_envs": 32, "games.training.width": 64}
+            sweep: dict[str, Any] = {
+                "games.sweep.switch_every": (400, 800, 1600, 3200),
+                "games.sweep.num_tasks": (1, 2, 3),
+                "games.sweep.num_steps": 25_600,
+            }
+        case "standard":
+            updates, per_turn = (2400, 100) if turns else (1000, 1000)
+            sizes = {"games.training.num_envs": 128, "games.training.width": 128, "games.names": GAMES[:3] + GAMES[4:]}
+            sweep = {
+                "games.sweep.switch_every": (400, 800, 1600, 3200, 6400),
+                "games.sweep.num_tasks": (1, 2, 3, 4),
+                "games.sweep.num_steps": 51_200,
+            }
+        case _:
+            updates, per_turn = (10_000, 500) if turns else (2000, 2000)
+            sizes = {"games.training.num_envs": 256, "games.training.width": 256, "games.names": GAMES}
+            sweep = {
+                "games.sweep.switch_every": (400, 800, 1600, 3200, 6400, 12_800),
+                "games.sweep.num_tasks": (1, 2, 3, 4, 5),
+                "games.sweep.num_steps": 102_400,
+                "games.sweep.num_rollouts": 64,
+            }
+    scheduled = {
+        "games.training.num_updates": updates,
+        "games.training.updates_per_task": per_turn,
+        "schedule.num_updates": updates,
+        "schedule.log_every": 20,
+        "schedule.evaluate_every": per_turn if turns else 0,
+    }
+    return override(config, {**sizes, **measured, **sweep, **scheduled})
+
+
+def _sized(config: Config, scale: str, changes: dict[str, Any], updates: int) -> Config:
+    if config.task in ("game_sweep", "game_turns"):
+        return _games(config, scale)
     if config.task != "life":
         number = len(config.sweep.values)
         every = {"schedule.num_updates": number, "schedule.log_every": 1, "schedule.evaluate_every": 0}
@@ -68,6 +120,7 @@ def _sized(config: Config, changes: dict[str, Any], updates: int) -> Config:
     return override(
         config,
         {
+            "world.goals": (3, 4, 0, 2, 4, 4, 4, 3),
             **changes,
             "schedule.num_updates": updates,
             "schedule.log_every": 1,
@@ -78,18 +131,18 @@ def _sized(config: Config, changes: dict[str, Any], updates: int) -> Config:
 
 PRESETS = {
     "quick": Preset(
-        "Four rooms of 5×5, 20 000 steps, all seeds abreast: minutes on two CPU cores.",
-        lambda config: _sized(config, {"world.goals": (3, 4, 0, 2, 4, 4, 4, 3)}, 20),
+        "Four rooms of 5×5, 20 000 steps, all seeds abreast; three games: minutes on two CPU cores.",
+        lambda config: _sized(config, "quick", {}, 20),
         seeds=8,
     ),
     "standard": Preset(
-        "The same rooms, 200 000 steps.",
-        lambda config: _sized(config, {"life.steps_per_update": 10_000}, 20),
+        "The same rooms, 200 000 steps; four games.",
+        lambda config: _sized(config, "standard", {"life.steps_per_update": 10_000}, 20),
         seeds=20,
     ),
     "paper": Preset(
-        "The publication's settings: a million steps.",
-        lambda config: _sized(config, {"life.steps_per_update": 10_000}, 100),
+        "The publication's settings: a million steps. Five games instead of its Atari.",
+        lambda config: _sized(config, "paper", {"life.steps_per_update": 10_000}, 100),
         seeds=20,
     ),
 }

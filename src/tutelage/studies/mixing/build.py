@@ -26,6 +26,7 @@ from tutelage.continual.worlds.making import make_world
 from tutelage.lab.program import Last, Program
 from tutelage.measures.mixing import scaling_exponent
 from tutelage.studies.mixing.config import Config
+from tutelage.studies.mixing.games import game_sweep, game_turns
 
 MEASURED = ("gain", "t_mix", "diameter")
 """Columns of a sweep."""
@@ -73,6 +74,10 @@ def build(config: Config, seeds: Sequence[int]) -> Program:
             return _life(config, seeds)
         case "sweep":
             return _sweep(config, seeds)
+        case "game_sweep":
+            return game_sweep(config, seeds)
+        case "game_turns":
+            return game_turns(config, seeds)
         case _:
             return _myopia(config, seeds)
 

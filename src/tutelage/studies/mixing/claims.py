@@ -6,6 +6,7 @@ from tutelage.lab.study import Claim, Published
 from tutelage.measures.claims import at_least, at_most, times
 
 PAPER = "Riemer et al. 2022, arXiv 2112.07066"
+DEMONSTRATED = "after Riemer et al. 2022, arXiv 2112.07066; demonstrated here, on MinAtar"
 SPECIFICATION = "specification of the quick preset"
 BOOTSTRAPPERS = {
     "q_learning": "Q-learning",
@@ -15,14 +16,26 @@ BOOTSTRAPPERS = {
 }
 
 
-def _between(name: str, figure: str, arm: str, low: float, high: float, sentence: str) -> tuple[Claim, Claim]:
+def _between(
+    name: str,
+    figure: str,
+    arm: str,
+    low: float,
+    high: float,
+    sentence: str,
+    source: str = SPECIFICATION,
+    min_seeds: int = 1,
+) -> tuple[Claim, Claim]:
     """Two claims: a figure is not below `low`, and not above `high`. Exact figures have no spread over seeds."""
     return (
         Claim(
-            f"{name}_at_least", f"{sentence}: at least {low:g}.", SPECIFICATION, at_least(figure, arm, low, min_seeds=1)
+            f"{name}_at_least",
+            f"{sentence}: at least {low:g}.",
+            source,
+            at_least(figure, arm, low, min_seeds=min_seeds),
         ),
         Claim(
-            f"{name}_at_most", f"{sentence}: at most {high:g}.", SPECIFICATION, at_most(figure, arm, high, min_seeds=1)
+            f"{name}_at_most", f"{sentence}: at most {high:g}.", source, at_most(figure, arm, high, min_seeds=min_seeds)
         ),
     )
 
@@ -80,6 +93,33 @@ CLAIMS = (
         1.25,
         1.27,
         "The horizon that is needed grows in proportion to the loop: n (1 − γ*) tends to 1.2564",
+    ),
+    *_between(
+        "switching_linear",
+        "switching_exponent",
+        "minatar_sweep",
+        0.8,
+        1.2,
+        "With games in turns the return mixing time grows about linearly in the switching time τ: its power",
+        DEMONSTRATED,
+        3,
+    ),
+    *_between(
+        "tasks_linear",
+        "tasks_exponent",
+        "minatar_sweep",
+        0.8,
+        1.2,
+        "It grows about linearly in the number of games |Z|: its power",
+        DEMONSTRATED,
+        3,
+    ),
+    Claim(
+        "games_are_forgotten",
+        "A policy that learns games in turns forgets: at least a tenth of a game's best return is lost in the others' "
+        "turns.",
+        DEMONSTRATED,
+        at_least("forgotten", "minatar_switching", 0.1),
     ),
 )
 

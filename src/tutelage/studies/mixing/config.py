@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tutelage.continual import deep_config
 from tutelage.continual.agents_config import AgentConfig
 from tutelage.continual.worlds.config import WorldConfig
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting
 
+GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 SCALES = ("rooms", "length", "states")
 
 
@@ -35,12 +37,35 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
-class Config:
-    """Average reward: an agent's life, a family measured, or the myopia of discounting."""
+class GamesConfig:
+    """MinAtar games with a policy for each, or with one that learns them in turns."""
 
-    task: str = setting("life", "What is run.", choices=("life", "sweep", "myopia"))
+    names: tuple[str, ...] = setting(
+        ("Asterix", "Breakout", "SpaceInvaders"),
+        "The games, in the order of their turns.",
+        choices=GAMES,
+        source="ours",
+    )
+    episodes: int = setting(
+        16, "Episodes of each game over which a return is averaged.", interval="[1, inf)", unit="episodes"
+    )
+    training: deep_config.TrainingConfig = part(deep_config.TrainingConfig)
+    sweep: deep_config.SweepConfig = part(deep_config.SweepConfig)
+
+    @property
+    def steps_per_update(self) -> int:
+        """Steps of a game in one update of its policy."""
+        return self.training.num_envs * self.training.num_steps
+
+
+@dataclass(frozen=True)
+class Config:
+    """Average reward: an agent's life, a family measured, the myopia of discounting, or games with trained policies."""
+
+    task: str = setting("life", "What is run.", choices=("life", "sweep", "myopia", "game_sweep", "game_turns"))
     world: WorldConfig = part(WorldConfig)
     agent: AgentConfig = part(AgentConfig)
     life: LifeConfig = part(LifeConfig)
     sweep: SweepConfig = part(SweepConfig)
+    games: GamesConfig = part(GamesConfig)
     schedule: Schedule = part(Schedule)

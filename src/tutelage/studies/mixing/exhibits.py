@@ -17,6 +17,8 @@ from tutelage.lab.study import Exhibit
 from tutelage.measures.mixing import scaling_exponent
 from tutelage.studies.mixing.build import MEASURED, SweepState, world_of
 from tutelage.studies.mixing.config import Config
+from tutelage.studies.mixing.game_exhibits import choices, growing, over_turns
+from tutelage.studies.mixing.games import game_sweep
 
 POINTS = 60
 RETURN_EPS = 0.01
@@ -27,12 +29,24 @@ def exhibits(config: Config, program: Program, state: Any) -> list[Exhibit]:
     """Everything the report shows of one run."""
     of_seed = program.seed_state(state, 0)
     match config.task:
+        case "game_sweep":
+            return swept(config, program, state)
+        case "game_turns":
+            return [over_turns(config, np.asarray(of_seed.table)[None])]
         case "life":
             return forgetting(config)
         case "sweep":
             return [scaling(config, of_seed), members(config, of_seed)]
         case _:
             return [thresholds(config, of_seed)]
+
+
+def swept(config: Config, program: Program, state: Any) -> list[Exhibit]:
+    """The first seed's return mixing times. They are not in the state, and are measured once more by the same key."""
+    alone = game_sweep(config, program.seeds[:1])
+    of_seed = alone.load({name: rows[:1] for name, rows in program.save(state).items()})
+    [figures] = alone.evaluate(of_seed, config.schedule.num_updates, final=True)
+    return [*growing([figures]), choices([figures])]
 
 
 def forgetting(config: Config) -> list[Exhibit]:

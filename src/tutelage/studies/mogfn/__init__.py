@@ -5,7 +5,8 @@ The composition of one paper, its baselines and its ablations. `study.map` says 
 Deviations from the publication and its code, each on purpose:
 - the Tchebycheff scalarisation rewards nearness to the ideal; the published code rewards the distance from it;
 - a preference of its own for every trajectory; the published sequence code has one for a batch (arm `one_preference`);
-- ℓ(x) = max(β log R, −75) is floored after tempering; the published sequence code floors R at 1e-80 before;
+- ℓ(x) = max(β log R, ℓ_min) is floored after tempering, the published sequence code floors R at 1e-80 before; ℓ_min is
+  75 below the least positive reward of sequences, where the published molecule code has −75 for all;
 - every parameter is trained; in the published sequence code the embedding of the condition is not;
 - all cells of the grid exist; the published grid ends at an edge (`hypergrid.terminate_at_edge`);
 - active learning: the exponent has a floor above zero, log Z reads the start, starts are drawn for every update, the
@@ -18,91 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tutelage.gflownets.worlds.aptamers_config import check_aptamers
-from tutelage.gflownets.worlds.config import check_ehrlich, check_hypergrid, check_ngrams
-from tutelage.gflownets.worlds.molecules_config import check_atoms, check_fragments
-from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Program, State
 from tutelage.lab.study import Exhibit, Paper, RunResult, Study
 from tutelage.studies.mogfn.arms import ARMS, PRESETS
+from tutelage.studies.mogfn.checks import check
 from tutelage.studies.mogfn.claims import CLAIMS, PUBLISHED
 from tutelage.studies.mogfn.config import Config
-
-SEQUENCES = ("ngrams", "ehrlich", "aptamers")
-
-
-def check(config: Config) -> list[str]:
-    """Refuse what no single field shows; return warnings, one line each.
-
-    Raises:
-        BadInput: one line naming the field, its value and what is allowed.
-    """
-    match config.problem:
-        case "hypergrid":
-            check_hypergrid(config.hypergrid)
-        case "ngrams":
-            check_ngrams(config.ngrams)
-        case "ehrlich":
-            check_ehrlich(config.ehrlich)
-        case "aptamers":
-            check_aptamers(config.aptamers)
-        case "fragments":
-            check_fragments(config.fragments)
-        case _:
-            check_atoms(config.atoms)
-    sampler, chosen = config.gflownet, config.evaluation
-    beta, explore = sampler.beta, sampler.exploration
-    if beta.kind in ("uniform", "loguniform") and not beta.low < beta.high:
-        raise BadInput(f"gflownet.beta.low = {beta.low:g} and high = {beta.high:g}: must be low < high")
-    if chosen.top_k > chosen.num_samples:
-        raise BadInput(
-            f"evaluation.top_k = {chosen.top_k} is more than evaluation.num_samples = {chosen.num_samples}; "
-            "allowed is at most as many"
-        )
-    if config.method == "active":
-        if config.problem not in SEQUENCES:
-            raise BadInput(
-                f"problem = {config.problem!r}: method 'active' edits sequences; allowed are {', '.join(SEQUENCES)}"
-            )
-        _check_active(config)
-        return []
-    _check_network(config)
-    if sampler.loss.kind == "fm" and config.problem in SEQUENCES:
-        return ["gflownet.loss.kind = 'fm' looks at all parents of a state; a sequence has one, so it is 'db' here"]
-    if explore.replay_size == 0 and explore.hindsight_share > 0:
-        return ["gflownet.exploration.hindsight_share > 0 does nothing without a replay buffer (replay_size = 0)"]
-    return []
-
-
-def _check_active(config: Config) -> None:
-    active = config.active
-    if config.schedule.num_updates > active.rounds + 1:
-        raise BadInput(
-            f"schedule.num_updates = {config.schedule.num_updates}: must be at most active.rounds + 1 = "
-            f"{active.rounds + 1}, the initial design and a round each"
-        )
-    if active.pool > active.initial:
-        raise BadInput(f"active.pool = {active.pool}: must be at most active.initial = {active.initial}")
-    if active.gflownet.beta.kind != "constant":
-        raise BadInput(
-            f"active.gflownet.beta.kind = {active.gflownet.beta.kind!r}: must be 'constant', which rounds lower"
-        )
-    network = active.gflownet.network
-    if network.kind != "set_transformer":
-        raise BadInput(f"active.gflownet.network.kind = {network.kind!r}: edits need 'set_transformer'")
-    if network.width % network.heads != 0:
-        raise BadInput(f"active.gflownet.network.heads = {network.heads} does not divide the width {network.width}")
-
-
-def _check_network(config: Config) -> None:
-    network = config.gflownet.network
-    needed = "transformer" if config.problem in SEQUENCES else "mlp"
-    if network.kind != needed:
-        raise BadInput(
-            f"gflownet.network.kind = {network.kind!r} for problem {config.problem!r}; allowed is {needed!r}"
-        )
-    if needed == "transformer" and network.width % network.heads != 0:
-        raise BadInput(f"gflownet.network.heads = {network.heads} does not divide the width {network.width}")
 
 
 def build(config: Config, seeds: Sequence[int]) -> Program:

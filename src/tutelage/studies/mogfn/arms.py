@@ -6,6 +6,7 @@ others write sequences for bigrams, the paper's first task after the grid.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tutelage.lab.configuration import override
@@ -151,6 +152,34 @@ QUICK = {
 }
 
 
+ROOM = 75.0
+"""How far the floor of ℓ is below the least reward: as far as the published one is below a reward of 1."""
+
+
+def least_reward(config: Config) -> float:
+    """The smallest positive R(x | w) under the even preference, where rewards come in steps; 1 where they do not.
+
+    Under any preference the first step of the weightiest objective is worth at least as much.
+    """
+    match config.problem:
+        case "ngrams":
+            return 1.0 / (config.ngrams.scale * len(config.ngrams.motifs))
+        case "ehrlich":
+            return float(config.ehrlich.quantization) ** -config.ehrlich.num_motifs / config.ehrlich.num_objectives
+        case "aptamers":
+            chosen = config.aptamers
+            return 1.0 / (max(chosen.pins_scale, chosen.pairs_scale) * len(chosen.objectives))
+        case _:
+            return 1.0
+
+
+def _with_floor(config: Config) -> Config:
+    """Puts ℓ_min below β log of the least reward: at −75 and β = 96 all R < 0.46 would be alike, and so all sequences
+    that a sampler finds before it has learnt anything."""
+    lowest = config.gflownet.beta.value * math.log(least_reward(config)) - ROOM
+    return override(config, {"gflownet.reward.floor": float(round(lowest))})
+
+
 QUICK_RATES = {"moreinforce": 3e-4, "a2c": 3e-4}
 """Step sizes of those that are worse at the others' 1e-3: they settle on one answer too early."""
 
@@ -185,7 +214,7 @@ def _quick(config: Config) -> Config:
             "schedule.log_every": 40,
             "schedule.evaluate_every": 200,
         }
-    return override(config, changes)
+    return _with_floor(override(config, changes))
 
 
 ACTIVE_QUICK = {
@@ -238,7 +267,7 @@ def _sized(config: Config, changes: dict[str, Any]) -> Config:
     if config.problem == "ngrams":
         # As published for bigrams of 36 letters, 96; in the arms with more or less of it, as much more or less.
         network["gflownet.beta.value"] = 3.0 * config.gflownet.beta.value
-    return override(config, {**STANDARD, **network, **changes})
+    return _with_floor(override(config, {**STANDARD, **network, **changes}))
 
 
 PRESETS = {

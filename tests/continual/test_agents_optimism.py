@@ -1,0 +1,161 @@
+"""UCRL2 and posterior sampling: confidence sets, extended value iteration, posteriors and episodes, literally."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+from small_agents import agent, begun, fed, last
+
+from tutelage.continual.agents.agent import begin, live
+from tutelage.continual.agents.psrl import sampled
+from tutelage.continual.agents.ucrl2 import optimistic, widths
+from tutelage.continual.planning import solve_gain
+from tutelage.continual.tabular import precise
+from tutelage.continual.worlds.garnet import garnet
+
+
+def test_optimism_is_the_linear_programme_over_the_confidence_set():
+    rng = np.random.default_rng(0)
+    S, A = 5, 2
+    p, width, u = rng.dirichlet(np.ones(S), (6, S, A)), rng.random((6, S, A)) * 2.2, rng.standard_normal((6, S))
+    with precise():
+        found = np.asarray(jax.jit(jax.vmap(optimistic))(jnp.asarray(p), jnp.asarray(width), jnp.asarray(u)))
+    assert found.sum(-1) == pytest.approx(1) and found.min() >= 0
+    one = np.eye(S)
+    for i, s, a in np.ndindex(6, S, A):
+        # Variables p̃ and bounds of |p̃ − p̂|, whose sum is at most the width.
+        best = linprog(
+            -np.concatenate([u[i], np.zeros(S)]),
+            A_ub=np.block([[one, -one], [-one, -one], [np.zeros((1, S)), np.ones((1, S))]]),
+            b_ub=np.concatenate([p[i, s, a], -p[i, s, a], [width[i, s, a]]]),
+            A_eq=np.concatenate([np.ones(S), np.zeros(S)])[None],
+            b_eq=[1],
+        )
+        assert found[i, s, a] @ u[i] == pytest.approx(-best.fun, abs=1e-8)
+
+
+def test_confidence_radii_are_those_of_the_theorem():
+    S, A, t, delta = 7, 3, 400.0, 0.05
+    visits = np.arange(S * A, dtype=float).reshape(S, A)
+    with precise():
+        reward, law = widths(jnp.asarray(visits), jnp.asarray(t), jnp.asarray(delta))
+    for s, a in np.ndindex(S, A):
+        n = max(1, visits[s, a])
+        assert float(reward[s, a]) == pytest.approx((7 * np.log(2 * S * A * t / delta) / (2 * n)) ** 0.5)
+        assert float(law[s, a]) == pytest.approx((14 * S * np.log(2 * A * t / delta) / n) ** 0.5)
+
+
+def lived(made, world, steps):
+    """The agent's states [T, …], and s, a, r, s' of each step, of one life in float64."""
+
+    def one(life, _):
+        after, paid = live(world, made, life, 1)
+        return after, (after.agent, life.state, life.agent.policy[life.state], paid[0], after.state)
+
+    with precise():
+        walk = jax.jit(lambda key: jax.lax.scan(one, begin(world, made, key), length=steps)[1])
+        return jax.tree.map(np.asarray, walk(jax.random.key(0)))
+
+
+def test_ucrl2_is_the_algorithm_of_its_paper():
+    world, steps, scale, delta = garnet(4, 2, 3, seed=4), 200, 0.15, 0.1
+    S, A = world.mdp.R.shape
+    states, *walk = lived(agent("ucrl2", S, A, scale=scale, confidence=delta), world, steps)
+    N, v = np.zeros((S, A)), np.zeros((S, A))  # Visits before the episode, and in it.
+    reward, counts, policy, episodes = np.zeros((S, A)), np.zeros((S, A, S)), np.zeros(S, int), 1
+    for i, (s, a, r, successor) in enumerate(zip(*walk, strict=True)):
+        if v[s, policy[s]] >= max(1, N[s, policy[s]]):
+            episodes, t = episodes + 1, i + 1
+            N, v = N + v, np.zeros((S, A))
+            values = _extended_value_iteration(N, reward, counts, t, scale, delta)
+            policy = states.policy[i - 1]
+            assert (values[np.arange(S), policy] >= values.max(axis=1) - 1e-9).all()
+        assert a == policy[s]
+        v[s, a] += 1
+        reward[s, a] += r
+        counts[s, a, successor] += 1
+    assert episodes > 10
+
+
+def _extended_value_iteration(N, reward, counts, t, scale, delta):
+    """The last values [S, A] of figure 2."""
+    S, A = N.shape
+    n = np.maximum(1, N)
+    best_r = np.minimum(1, reward / n + scale * np.sqrt(7 * np.log(2 * S * A * t / delta) / (2 * n)))
+    d = scale * np.sqrt(14 * S * np.log(2 * A * t / delta) / n)
+    u = np.zeros(S)
+
+    def values():
+        found, order = np.zeros((S, A)), np.argsort(-u)
+        for s, a in np.ndindex(S, A):
+            p = counts[s, a] / n[s, a] if N[s, a] else np.full(S, 1 / S)
+            p[order[0]] = min(1, p[order[0]] + d[s, a] / 2)
+            worst = S - 1
+            while p.sum() > 1 + 1e-15:
+                others = p.sum() - p[order[worst]]
+                p[order[worst]] = max(0, 1 - others)
+                worst -= 1
+            found[s, a] = best_r[s, a] + p @ u
+        return found
+
+    while True:
+        after = values().max(axis=1)
+        change, u = after - u, after - after.min()
+        if np.ptp(change) < 1 / np.sqrt(t):
+            return values()
+
+
+def test_ucrl2_ends_an_episode_when_a_count_doubles():
+    made = agent("ucrl2", 3, 1)
+    before = np.asarray(fed(made, begun(made), [(0, 0, 0.0, 0)] * 9).before)[:, 0, 0]
+    assert [i for i in range(1, 10) if before[i - 1] == i] == [1, 2, 4, 8]
+
+
+def test_psrl_ends_an_episode_when_it_outgrows_the_last_or_a_count_doubles():
+    made = agent("psrl", 40, 1)
+    same = np.asarray(fed(made, begun(made), [(0, 0, 0.0, 0)] * 15).length)
+    # More than twice the visits before at 1 and 3; each other episode is one longer than the last.
+    assert [i + 1 for i in np.flatnonzero(same == 0)] == [1, 3, 6, 10, 15]
+    # A first visit is always more than twice none.
+    new = np.asarray(fed(made, begun(made), [(s, 0, 0.0, s + 1) for s in range(6)]).length)
+    assert (new == 0).all()
+
+
+def test_psrl_draws_from_the_posterior():
+    made = agent("psrl", 3, 2, prior=2.0)
+    steps = [(0, 1, 1.0, 2), (0, 1, 0.25, 2), (0, 1, 0.0, 0), (2, 0, 1.0, 1)]
+    state, number = last(fed(made, begun(made), steps)), 4000
+    with precise():
+        draw = jax.jit(jax.vmap(lambda key: sampled(key, state)))
+        p, r = (np.asarray(found) for found in draw(jax.random.split(jax.random.key(4), number)))
+    alpha, good, bad = np.full((3, 2, 3), 2 / 3), np.ones((3, 2)), np.ones((3, 2))
+    for s, a, reward, successor in steps:
+        alpha[s, a, successor] += 1
+        good[s, a] += reward
+        bad[s, a] += 1 - reward
+    total = alpha.sum(-1, keepdims=True)
+    for found, mean, variance in (
+        (p, alpha / total, alpha * (total - alpha) / total**2 / (total + 1)),
+        (r, good / (good + bad), good * bad / (good + bad) ** 2 / (good + bad + 1)),
+    ):
+        assert (np.abs(found.mean(axis=0) - mean) < 5 * np.sqrt(variance / number)).all()
+        assert found.var(axis=0) == pytest.approx(variance, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["ucrl2", "psrl"])
+def test_who_knows_the_process_plays_its_optimal_policy(kind):
+    world = garnet(8, 3, 3, seed=4)
+    S, A = world.mdp.R.shape
+    made = agent(kind, S, A, **({"scale": 0.01} if kind == "ucrl2" else {}))
+    with precise():
+        known = begun(made)._replace(
+            counts=jnp.asarray(world.mdp.P) * 1e8, visits=jnp.full((S, A), 1e8), paid=jnp.asarray(world.mdp.R) * 1e8
+        )
+        # The next step ends the episode, which began before anything was known.
+        if kind == "ucrl2":
+            known = known._replace(time=jnp.asarray(1e9))
+    policy = last(fed(made, known, [(0, 0, float(world.mdp.R[0, 0]), 1)])).policy
+    assert (np.asarray(policy) == solve_gain(world.mdp).policy).all()
