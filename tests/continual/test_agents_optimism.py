@@ -111,7 +111,8 @@ def _extended_value_iteration(N, reward, counts, t, scale, delta):
 
 
 def test_ucrl2_ends_an_episode_when_a_count_doubles():
-    before = fed(UCRL2, begun(UCRL2), [(0, 0, 0.0, 0)] * 9).before[:, 0, 0]
+    made = agent("ucrl2", 3, 1)
+    before = fed(made, begun(made), [(0, 0, 0.0, 0)] * 9).before[:, 0, 0]
     assert [i for i in range(1, 10) if before[i - 1] == i] == [1, 2, 4, 8]
 
 
