@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,31 +42,37 @@ def random_steps(S: int, A: int, number: int, seed: int = 0) -> Steps:
     return [(int(states[i]), int(actions[i]), float(paid[i]), int(states[i + 1])) for i in range(number)]
 
 
+@functools.cache
+def _once(update: Any) -> Any:
+    return jax.jit(update)
+
+
+@functools.cache
+def _often(update: Any) -> Any:
+    return jax.jit(jax.vmap(update, in_axes=(0, *[None] * 5)))
+
+
 def fed(made: Agent, state: Any, steps: Steps, seed: int = 1) -> Any:
     """The states after each of the steps, one axis more in front; float64."""
+    states = []
     with precise():
-        s, a, r, t = (jnp.asarray(column) for column in zip(*steps, strict=True))
-        s, a, t = (column.astype(jnp.int32) for column in (s, a, t))
-
-        def one(state, step):
-            after = made.update(step[0], state, *step[1:])
-            return after, after
-
-        keys = jax.random.split(jax.random.key(seed), len(steps))
-        return jax.jit(lambda state, *given: jax.lax.scan(one, state, given)[1])(state, keys, s, a, r, t)
+        for key, (s, a, r, t) in zip(jax.random.split(jax.random.key(seed), len(steps)), steps, strict=True):
+            state = _once(made.update)(key, state, jnp.int32(s), jnp.int32(a), jnp.float64(r), jnp.int32(t))
+            states.append(state)
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *states)
 
 
 def last(states: Any) -> Any:
-    """The last of the states that `fed` returns."""
-    return jax.tree.map(lambda leaf: leaf[-1], states)
+    """The last of the states that `fed` and `updated_often` return."""
+    with precise():
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[-1]), states)
 
 
 def updated_often(made: Agent, state: Any, step: tuple[int, int, float, int], number: int, seed: int = 2) -> Any:
     """The state after one step, once for each of `number` keys."""
     with precise():
-        s, a, t = (jnp.int32(step[i]) for i in (0, 1, 3))
-        keys = jax.random.split(jax.random.key(seed), number)
-        return jax.jit(jax.vmap(lambda key: made.update(key, state, s, a, jnp.asarray(step[2]), t)))(keys)
+        s, a, r, t = jnp.int32(step[0]), jnp.int32(step[1]), jnp.float64(step[2]), jnp.int32(step[3])
+        return _often(made.update)(jax.random.split(jax.random.key(seed), number), state, s, a, r, t)
 
 
 def acted_often(made: Agent, state: Any, s: int, number: int, seed: int = 3) -> np.ndarray:

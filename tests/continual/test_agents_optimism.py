@@ -16,6 +16,8 @@ from tutelage.continual.planning import solve_gain
 from tutelage.continual.tabular import precise
 from tutelage.continual.worlds.garnet import garnet
 
+UCRL2, PSRL = agent("ucrl2", 8, 3, scale=0.01), agent("psrl", 8, 3)
+
 
 def test_optimism_is_the_linear_programme_over_the_confidence_set():
     rng = np.random.default_rng(0)
@@ -110,17 +112,16 @@ def _extended_value_iteration(N, reward, counts, t, scale, delta):
 
 def test_ucrl2_ends_an_episode_when_a_count_doubles():
     made = agent("ucrl2", 3, 1)
-    before = np.asarray(fed(made, begun(made), [(0, 0, 0.0, 0)] * 9).before)[:, 0, 0]
+    before = fed(made, begun(made), [(0, 0, 0.0, 0)] * 9).before[:, 0, 0]
     assert [i for i in range(1, 10) if before[i - 1] == i] == [1, 2, 4, 8]
 
 
 def test_psrl_ends_an_episode_when_it_outgrows_the_last_or_a_count_doubles():
-    made = agent("psrl", 40, 1)
-    same = np.asarray(fed(made, begun(made), [(0, 0, 0.0, 0)] * 15).length)
+    same = fed(PSRL, begun(PSRL), [(0, 0, 0.0, 0)] * 15).length
     # More than twice the visits before at 1 and 3; each other episode is one longer than the last.
     assert [i + 1 for i in np.flatnonzero(same == 0)] == [1, 3, 6, 10, 15]
     # A first visit is always more than twice none.
-    new = np.asarray(fed(made, begun(made), [(s, 0, 0.0, s + 1) for s in range(6)]).length)
+    new = fed(PSRL, begun(PSRL), [(s, 0, 0.0, s + 1) for s in range(6)]).length
     assert (new == 0).all()
 
 
@@ -145,17 +146,14 @@ def test_psrl_draws_from_the_posterior():
         assert found.var(axis=0) == pytest.approx(variance, rel=0.15)
 
 
-@pytest.mark.parametrize("kind", ["ucrl2", "psrl"])
-def test_who_knows_the_process_plays_its_optimal_policy(kind):
-    world = garnet(8, 3, 3, seed=4)
-    S, A = world.mdp.R.shape
-    made = agent(kind, S, A, **({"scale": 0.01} if kind == "ucrl2" else {}))
+@pytest.mark.parametrize("made", [UCRL2, PSRL], ids=["ucrl2", "psrl"])
+def test_who_knows_the_process_plays_its_optimal_policy(made):
+    mdp = garnet(8, 3, 3, seed=4).mdp
     with precise():
-        known = begun(made)._replace(
-            counts=jnp.asarray(world.mdp.P) * 1e8, visits=jnp.full((S, A), 1e8), paid=jnp.asarray(world.mdp.R) * 1e8
-        )
-        # The next step ends the episode, which began before anything was known.
-        if kind == "ucrl2":
+        counts, paid = jnp.asarray(mdp.P) * 1e8, jnp.asarray(mdp.R) * 1e8
+        known = begun(made)._replace(counts=counts, visits=counts.sum(axis=-1), paid=paid)
+        if made is UCRL2:
             known = known._replace(time=jnp.asarray(1e9))
-    policy = last(fed(made, known, [(0, 0, float(world.mdp.R[0, 0]), 1)])).policy
-    assert (np.asarray(policy) == solve_gain(world.mdp).policy).all()
+    # This step ends the episode, which began before anything was known.
+    policy = last(fed(made, known, [(0, 0, float(mdp.R[0, 0]), 1)])).policy
+    assert (np.asarray(policy) == solve_gain(mdp).policy).all()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from small_agents import acted_often, agent, assert_law, begun, counted, fed, last, random_steps, updated_often
 
 S, A = 4, 2
 STEPS = random_steps(S, A, 30)
+VALUES = np.array([0.5, 2.0, 2.0])
+
+
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum()
 
 
 def q_step(Q, s, a, r, t, rate, discount=0.99):
@@ -54,21 +60,14 @@ def test_rvi_q_learning_refers_to_the_mean_of_all_values():
 
 def test_replay_repeats_uniform_steps_of_its_memory_after_the_new_one():
     made = agent("replay", S, A, steps=2, memory=3, learning_rate=0.3)
-    before = last(fed(made, begun(made), STEPS[:5]))
-    Q, kept = np.asarray(before.Q), STEPS[3:6]  # The memory holds three steps; the oldest went.
-    start = q_step(Q, *STEPS[5], 0.3)
-    pairs = itertools.product(kept, repeat=2)
-    outcomes = [(1 / 9, q_step(q_step(start, *one, 0.3), *other, 0.3)) for one, other in pairs]
-    assert_law(updated_often(made, before, STEPS[5], 2000).Q, outcomes)
-
-
-def test_replay_of_a_memory_that_is_not_full_draws_only_what_was_lived():
-    made = agent("replay", S, A, steps=1, memory=1000, learning_rate=0.3)
-    before = last(fed(made, begun(made), STEPS[:3]))
-    start = q_step(np.asarray(before.Q), *STEPS[3], 0.3)
-    assert_law(
-        updated_often(made, before, STEPS[3], 1000).Q, [(1 / 4, q_step(start, *step, 0.3)) for step in STEPS[:4]]
-    )
+    states = fed(made, begun(made), STEPS[:5])
+    # Of a memory that is not full only what was lived is drawn; of a full one the oldest went.
+    for lived, kept in ((1, STEPS[:2]), (5, STEPS[3:6])):
+        before = jax.tree.map(lambda leaf, lived=lived: leaf[:lived], states)
+        start = q_step(states.Q[lived - 1], *STEPS[lived], 0.3)
+        pairs = list(itertools.product(kept, repeat=2))
+        outcomes = [(1 / len(pairs), q_step(q_step(start, *one, 0.3), *other, 0.3)) for one, other in pairs]
+        assert_law(updated_often(made, last(before), STEPS[lived], 2000).Q, outcomes)
 
 
 def test_dyna_imagines_tried_actions_of_visited_states_through_its_model():
@@ -126,14 +125,18 @@ def test_policy_gradient_climbs_the_critic_along_the_score():
 VALUES = np.array([0.5, 2.0, 2.0])
 
 
+RARE = ("replay", "n_step", "differential_q", "rvi_q", "reward_centred_q")
+
+
 @pytest.mark.parametrize(
     ("kind", "table", "known", "greedy"),
     [
-        *((kind, "Q", VALUES, [0, 0.5, 0.5]) for kind in ("q_learning", "replay", "dyna", "n_step")),
-        *((kind, "Q", VALUES, [0, 0.5, 0.5]) for kind in ("differential_q", "rvi_q", "reward_centred_q")),
-        ("policy_gradient", "logits", VALUES, np.exp(VALUES) / np.exp(VALUES).sum()),
-        ("rho_gradient", "logits", VALUES, np.exp(VALUES / 0.9) / np.exp(VALUES / 0.9).sum()),
-        *((kind, "policy", 2, [0, 0, 1]) for kind in ("on_policy_rho", "off_policy_rho", "iterative_rho")),
+        *((kind, "Q", VALUES, [0, 0.5, 0.5]) for kind in ("q_learning", "dyna")),
+        *(pytest.param(kind, "Q", VALUES, [0, 0.5, 0.5], marks=pytest.mark.slow) for kind in RARE),
+        ("policy_gradient", "logits", VALUES, softmax(VALUES)),
+        ("rho_gradient", "logits", VALUES, softmax(VALUES / 0.9)),
+        *((kind, "policy", 2, [0, 0, 1]) for kind in ("on_policy_rho", "iterative_rho")),
+        pytest.param("off_policy_rho", "policy", 2, [0, 0, 1], marks=pytest.mark.slow),
     ],
 )
 def test_agents_explore_with_probability_epsilon_and_share_ties(kind, table, known, greedy):
@@ -144,7 +147,3 @@ def test_agents_explore_with_probability_epsilon_and_share_ties(kind, table, kno
     expected = 0.7 * np.asarray(greedy) + 0.3 / 3
     taken = acted_often(made, state._replace(**{table: numbers}), 1, 2000)
     assert_law(taken, list(zip(expected, range(3), strict=True)))
-
-
-def softmax(logits):
-    return np.exp(logits) / np.exp(logits).sum()

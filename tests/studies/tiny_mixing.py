@@ -15,7 +15,7 @@ SMALL = {"world.length": 3, "world.rooms": 2, "agent.replay.memory": 500}
 def killed(config: Config) -> Config:
     """Short updates, very many of them; a family of many members."""
     if config.task == "life":
-        own = {"life.steps_per_update": 20, "schedule.num_updates": 20_000, "schedule.evaluate_every": 5000}
+        own = {"life.steps_per_update": 20, "schedule.num_updates": 8000, "schedule.evaluate_every": 2000}
         return override(config, SMALL | own)
     members = tuple(range(3, 303))
     return override(config, {"sweep.values": members, "schedule.num_updates": len(members)})

@@ -64,7 +64,7 @@ def ucrl2(num_states: int, num_actions: int, config: UCRL2Config) -> Agent:
 
 
 def _plan(state: UCRL2State, config: UCRL2Config) -> Int[Array, "S"]:
-    S, A = state.visits.shape
+    S = state.visits.shape[0]
     n, t, delta, scale = jnp.maximum(state.visits, 1), state.time, state.hyper["confidence"], state.hyper["scale"]
     # Nothing is known of what was never done: p̂ may be any law there, and its width allows every other.
     p = jnp.where(state.visits[..., None] > 0, state.counts / n[..., None], 1 / S)
