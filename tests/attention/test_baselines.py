@@ -269,6 +269,16 @@ def test_fused_and_literal_agree_whatever_the_masks(kind: str, settings: dict[st
 
 
 @pytest.mark.parametrize(("kind", "settings"), KINDS)
+def test_layers_compile_without_a_break(kind: str, settings: dict[str, int]) -> None:
+    mine, x, real = made(kind, **settings), tokens(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)
+    real[0, 3:] = False
+    torch.compiler.reset()
+    compiled = torch.compile(mine, fullgraph=True, backend="eager")
+    masks: dict[str, Any] = {"is_causal": True, "key_padding_mask": real}
+    torch.testing.assert_close(compiled(x, **masks), mine(x, **masks))
+
+
+@pytest.mark.parametrize(("kind", "settings"), KINDS)
 @pytest.mark.parametrize("positions", ["none", "rotary", "relative"])
 def test_token_by_token_with_a_cache_is_the_whole_at_once(kind: str, settings: dict[str, int], positions: str) -> None:
     mine, x, cache = made(kind, positions=positions, **settings), tokens(2, 6, 16), LayerCache()

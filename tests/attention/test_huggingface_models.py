@@ -200,6 +200,15 @@ def test_searches_of_every_block_are_returned() -> None:
     assert len(out.hidden_states) == 2
 
 
+def test_a_forward_pass_compiles_without_a_break() -> None:
+    model, tokens, real = made(), ids(2, 5), torch.ones(2, 5, dtype=torch.long)
+    real[0, :2] = 0
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    given: dict[str, Any] = {"attention_mask": real, "use_cache": False}
+    torch.testing.assert_close(compiled(tokens, **given).logits, model(tokens, **given).logits)
+
+
 def test_dropout_follows_from_the_generator() -> None:
     model = made(dropout=0.5).train()
     draws = [model(ids(2, 4), generator=torch.Generator().manual_seed(seed)).logits for seed in (0, 0, 1)]

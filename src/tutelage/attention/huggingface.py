@@ -155,9 +155,12 @@ class CompositionalModel(CompositionalPreTrainedModel):
         real = _real(attention_mask, past + embedded.shape[1])
         x = embedded * math.sqrt(self.config.hidden_size)
         if self.config.input_positions != "none":
+            end = past + embedded.shape[1]
             if position_ids is None:
                 position_ids = _positions(attention_mask, past, x)
-            x = x + _waves(position_ids, x.shape[-1], self.config.input_positions).to(x)
+            elif not torch.compiler.is_compiling():
+                end = max(end, int(position_ids.max()) + 1)
+            x = x + _waves(position_ids, end, x.shape[-1], self.config.input_positions).to(x)
         x = dropout(x, self.config.dropout, self.training, generator)
         out = self.blocks(
             x,
@@ -376,9 +379,11 @@ def _positions(mask: Tensor | None, past: int, x: Tensor) -> Tensor:
     return (mask.long().cumsum(1) - 1).clamp(min=0)[:, past:]
 
 
-def _waves(positions: Tensor, width: int, kind: str) -> Tensor:
-    length = 1 << max(int(positions.max()).bit_length(), 6)
-    return _table(length, width, kind).to(positions.device)[positions]
+def _waves(positions: Tensor, end: int, width: int, kind: str) -> Tensor:
+    """(B, N, D) of positions before `end`."""
+    if torch.compiler.is_compiling():
+        return _table.__wrapped__(end, width, kind).to(positions.device)[positions]
+    return _table(1 << max(end.bit_length(), 6), width, kind).to(positions.device)[positions]
 
 
 @functools.lru_cache(maxsize=16)
