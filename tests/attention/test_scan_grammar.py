@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.attention.tasks.scan_grammar import ACTIONS, WORDS, bare, commands, out_of_distribution
@@ -101,6 +101,7 @@ def test_parser_refuses_by_name_what_the_grammar_cannot_make(command: str, said:
         interpret(command)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=7).map(" ".join))
 def test_parser_accepts_exactly_the_commands_of_the_grammar(command: str):
     try:
