@@ -91,10 +91,10 @@ def test_answers_that_differ_stop_the_benchmark(module, monkeypatch, tmp_path: P
         bench.replayed({"agent": "a"}, GIVEN, tmp_path)
 
 
-def test_mixing_times_of_both_are_those_of_the_page(module, monkeypatch):
+def test_mixing_times_of_both_are_those_of_the_page(module, monkeypatch, tmp_path: Path):
     bench = module("mixing")
     monkeypatch.setattr(bench, "MIXING", {"small": {"kind": "n_bottleneck", "length": 3, "rooms": 2}})
-    found = bench.mixing_times(GIVEN, Path())
+    found = bench.mixing_times(GIVEN, tmp_path)
     assert {(record["name"], record["steps"]) for record in found["records"]} == {
         ("tutelage", 61),
         ("matrix powers", 61),
