@@ -8,7 +8,7 @@ import pytest
 import torch
 from literal_attention import literal, shaken
 
-from tutelage.attention import fused, tiled
+from tutelage.attention import fused, pairs, tiled
 from tutelage.attention.cache import LayerCache
 from tutelage.attention.compositional import CompositionalAttention
 from tutelage.attention.pairs import dots, mixture
@@ -231,6 +231,12 @@ def test_gradients_through_the_tiles_dropout_are_those_of_the_same_mask(monkeypa
         return tiled.tiled_attention(q, k, stacked, None, None, None, seed, 0.7, True, False, 0.4)
 
     assert torch.autograd.gradcheck(out, (q, k, v))
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tensors go in several blocks, as large ones do."""
+    monkeypatch.setattr(pairs, "_BLOCK", 24)
 
 
 def test_products_around_found_have_the_gradients_of_their_formulas():

@@ -17,16 +17,21 @@ _BLOCK = 1 << 16
 
 def dots(found: Tensor, query: Tensor) -> Tensor:
     """(…, R): O_j · u of O (…, R, d_v) and u (…, d_v)."""
-    if torch.compiler.is_compiling():  # which makes one pass of it by itself
+    if _plain(found):
         return (found * query[..., None, :]).sum(-1)
     return _Dots.apply(found, query)
 
 
 def mixture(weights: Tensor, found: Tensor) -> Tensor:
     """(…, d_v): Σ_j C_j O_j of C (…, R) and O (…, R, d_v)."""
-    if torch.compiler.is_compiling():
+    if _plain(found):
         return (found * weights[..., None]).sum(-2)
     return _Mixture.apply(weights, found)
+
+
+def _plain(found: Tensor) -> bool:
+    """A compiler makes one pass of the formula by itself, and of few numbers the passes cost less than the calls."""
+    return torch.compiler.is_compiling() or found.numel() < _BLOCK // 4
 
 
 class _Dots(torch.autograd.Function):
