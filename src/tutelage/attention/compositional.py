@@ -210,7 +210,9 @@ class CompositionalAttention(nn.Module):
             if "search" in need:
                 activations["search"] = a
             a = dropped(a, rate, True, generator)
-            found = (a.unsqueeze(2) @ v.unsqueeze(1)).transpose(2, 3)  # (B, S, N, R, d_v)
+            # All searches one above the other times all retrievals side by side: one product, no copies for pairs.
+            pairs = a.flatten(1, 2) @ v.transpose(1, 2).flatten(2)
+            found = pairs.view(batch, searches, queries, self.retrievals, self.d_v)
         else:
             found = fused.found(backend, q, k, v, masks, offsets, rate, generator)
         value_query = self._heads(self.value_query(x), searches) if composed is None else self.value_query(composed)
