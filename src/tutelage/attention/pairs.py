@@ -1,4 +1,4 @@
-"""The two products around O (…, R, d_v), what each pair of a search and a retrieval found, and their fast gradients.
+"""The two products around O (…, R, d_v), what each pair of a search and a retrieval found, with fast gradients.
 
 Both are products of very small matrices, one for each token and search, and O is the largest tensor of the layer.
 Batched matrix multiplication and its gradients take several times as long on the CPU as one pass over O.
