@@ -4,8 +4,8 @@ Forward and backward of one layer at three sizes, and decoding one token after a
 (0.0.1, in an environment of its own), naive code that writes the formulas down, and PyTorch's fused multi-head
 attention with as many heads, which does less: one retrieval for each head and no competition. The same weights and
 tokens for all; the compositional layers must find the same output and the same gradient, else the benchmark stops. One
-process at a time on one thread, in turns. What counts is processor seconds, the median over a process's steps; memory is the process's peak
-above what it held before the first step.
+process at a time on one thread, in turns. What counts is processor seconds, the median over a process's steps; memory
+is the process's peak above what it held before the first step.
 
     python benchmarks/compositional_attention.py --rounds 1 --sizes "N = 256"
     python benchmarks/compositional_attention.py --save    also docs/results/compositional_attention_benchmark.{json,md}

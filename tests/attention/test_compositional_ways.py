@@ -197,6 +197,22 @@ def test_the_tiles_gradient_of_relative_positions_is_the_literal_one(causal: boo
         torch.testing.assert_close(grad, grads[0], rtol=1e-10, atol=1e-10)
 
 
+def test_auto_takes_what_was_measured_as_fastest():
+    q, few, many = tokens(1, 4, 5, 2), tokens(1, 2, 5, 2), tokens(1, 3, 5, 2)
+    free, real = (
+        fused.Masks(None, None, True, False),
+        fused.Masks(None, torch.ones(1, 5, dtype=torch.bool), False, False),
+    )
+
+    def way(
+        v: torch.Tensor, masks: fused.Masks = free, dropout: float = 0.0, queries: int = 5, positions: bool = False
+    ):
+        return fused.chosen("auto", q[:, :, :queries], q, v, masks, dropout, positions, ())
+
+    assert (way(few), way(many), way(few, real), way(few, dropout=0.1)) == ("expanded", *["stacked"] * 3)
+    assert (way(few, queries=1), way(few, queries=2), way(few, positions=True)) == ("literal", "stacked", "stacked")
+
+
 @pytest.mark.parametrize("backend", ["stacked", "expanded", "literal"])
 def test_dropout_is_on_a_follows_from_the_generator_and_keeps_the_mean(backend: str, monkeypatch):
     monkeypatch.setattr(tiled, "TILE", 24)

@@ -204,7 +204,7 @@ class CompositionalAttention(nn.Module):
         offsets = None if self.relative is None else self.relative(queries, k.shape[2])
         activations: dict[str, Tensor] = {}
         rate = self.dropout if self.training else 0.0
-        backend = fused.chosen(self.backend, q, masks, rate, need)
+        backend = fused.chosen(self.backend, q, k, v, masks, rate, offsets is not None, need)
         if backend == "literal":
             a = self._literal(q, k, masks, offsets)
             if "search" in need:

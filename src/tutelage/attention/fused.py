@@ -26,16 +26,26 @@ from tutelage.attention.positions import toeplitz
 from tutelage.attention.tiled import tiled_attention
 
 
-def chosen(backend: str, q: Tensor, masks: Masks, dropout: float, need: Sequence[str]) -> str:
-    """stacked, expanded or literal, for queries (B, S, N, d).
+FEW = 2
+"""Retrievals up to which R calls of PyTorch's kernel were faster on the CPU than one pass in tiles."""
 
-    A that is asked for, and a mask that wants a gradient, take the literal way; so does a single query, whose A is no
-    larger than its keys. Otherwise `auto` is `stacked`.
+
+def chosen(
+    backend: str, q: Tensor, k: Tensor, v: Tensor, masks: Masks, dropout: float, positions: bool, need: Sequence[str]
+) -> str:
+    """stacked, expanded or literal, for q (B, S, N, d), k (B, S, M, d) and v (B, R, M, d_v).
+
+    A that is asked for, and a mask that wants a gradient, take the literal way. `auto` is what was fastest: literal for
+    a single query, whose A is no larger than its keys; on the CPU expanded for few retrievals as large as searches
+    under no limit but a causal one (any other would be a mask as large as A); stacked for the rest.
     """
     if backend == "literal" or "search" in need or (masks.attn is not None and masks.attn.requires_grad):
         return "literal"
     if backend == "auto":
-        return "literal" if q.shape[2] == 1 else "stacked"
+        if q.shape[2] == 1:
+            return "literal"
+        few = q.device.type == "cpu" and v.shape[1] <= FEW and v.shape[3] == q.shape[3]
+        backend = "expanded" if few and not positions and _kernels_own(masks, q, k) else "stacked"
     return "stacked" if dropout > 0 else backend
 
 
@@ -93,8 +103,7 @@ def _expanded(q: Tensor, k: Tensor, v: Tensor, masks: Masks, offsets: Tensor | N
 def _kernel(q: Tensor, k: Tensor, v: Tensor, masks: Masks, offsets: Tensor | None, scale: float) -> Tensor | None:
     """PyTorch's attention with values (B, S, M, C); None, and a warning once, where it would build all of A."""
     queries, keys = q.shape[2], k.shape[2]
-    square = masks.causal and queries == keys and masks.attn is None and masks.keys is None and offsets is None
-    square = square and not masks.exclude_self
+    square = masks.causal and offsets is None and _kernels_own(masks, q, k)
     mask = None if square else masks.combined(queries, keys, q.device)
     empty = None
     if mask is not None:
@@ -113,6 +122,13 @@ def _kernel(q: Tensor, k: Tensor, v: Tensor, masks: Masks, offsets: Tensor | Non
         return None
     out = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=square, scale=scale)
     return out if empty is None else out.masked_fill(empty, 0.0)
+
+
+def _kernels_own(masks: Masks, q: Tensor, k: Tensor) -> bool:
+    """Kernels know these limits without a mask: none, or causal with as many queries as keys."""
+    if masks.attn is not None or masks.keys is not None or masks.exclude_self:
+        return False
+    return not masks.causal or q.shape[2] == k.shape[2]
 
 
 def _takes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> bool:
