@@ -149,7 +149,7 @@ class Encoder(nn.Module):
         record: list[Activations] = []
         for number in range(self.iterations):
             block = self.blocks[0 if self.shared else number]
-            x = block(
+            out: Any = block(
                 x,
                 memory,
                 attn_mask=attn_mask,
@@ -160,8 +160,9 @@ class Encoder(nn.Module):
                 need=need,
                 generator=generator,
             )
+            x = out
             if need:
-                x, activations = x
+                x, activations = out
                 record.append(activations)
         x = self.norm(x)
         return (x, record) if need else x

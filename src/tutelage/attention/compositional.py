@@ -210,7 +210,7 @@ class CompositionalAttention(nn.Module):
             if "search" in need:
                 activations["search"] = a
             a = dropped(a, rate, True, generator)
-            found = (a.unsqueeze(2) @ v.unsqueeze(1)).transpose(2, 3)  # (B, S, N, R, d_v)
+            found = _all_pairs(a, v)
         else:
             found = fused.found(backend, q, k, v, masks, offsets, rate, generator)
         value_query = self._heads(self.value_query(x), searches) if composed is None else self.value_query(composed)
@@ -264,6 +264,14 @@ class CompositionalAttention(nn.Module):
             f"{self.d_model}, searches={self.searches}, retrievals={self.retrievals}, d={self.d}, d_v={self.d_v}, "
             f"competition={self.config.competition!r}, backend={self.backend!r}"
         )
+
+
+def _all_pairs(a: Tensor, v: Tensor) -> Tensor:
+    """O (B, S, N, R, d_v) of A (B, S, N, M) and v (B, R, M, d_v), by copying the smaller of both."""
+    _, searches, queries, _ = a.shape
+    if searches * queries > v.shape[-1]:
+        return torch.einsum("bsnm,brmv->bsnrv", a, v)
+    return (a.flatten(1, 2).unsqueeze(1) @ v).transpose(1, 2).unflatten(1, (searches, queries))
 
 
 def _refuse_multihead(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

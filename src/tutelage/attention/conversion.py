@@ -45,11 +45,11 @@ def from_multihead(
     Raises:
         BadInput: fewer retrievals than heads, keys or values of another size than queries, or extra keys and values.
     """
-    heads, width = mha.num_heads, mha.embed_dim
-    retrievals = heads if retrievals is None else retrievals
-    if retrievals < heads:
+    heads, width = int(mha.num_heads), int(mha.embed_dim)
+    number = heads if retrievals is None else retrievals
+    if number < heads:
         raise BadInput(
-            f"retrievals = {retrievals}: must be at least the {heads} heads, each of which has values of its own"
+            f"retrievals = {number}: must be at least the {heads} heads, each of which has values of its own"
         )
     if not sharpness > 0:
         raise BadInput(f"sharpness = {sharpness:g}: must be above 0")
@@ -61,9 +61,9 @@ def from_multihead(
     layer = CompositionalAttention(
         width,
         heads,
-        retrievals,
-        d_value=retrievals * (size + retrievals),
-        d_select=retrievals,
+        number,
+        d_value=number * (size + number),
+        d_select=number,
         dropout=mha.dropout,
         backend=backend,
     ).to(mha.in_proj_weight)
@@ -71,20 +71,22 @@ def from_multihead(
         query, key, value = mha.in_proj_weight.chunk(3)
         layer.query.weight.copy_(query)
         layer.key.weight.copy_(key)
-        values, markers = _parts(layer.value.weight, retrievals, size)
+        values, markers = _parts(layer.value.weight, number, size)
         values[:heads] = value.unflatten(0, (heads, size))
         markers.zero_()
-        values, markers = _parts(layer.value.bias, retrievals, size)
-        markers.copy_(torch.eye(retrievals))
+        values, markers = _parts(layer.value.bias, number, size)
+        markers.copy_(torch.eye(number))
         if mha.in_proj_bias is not None:
             query, key, value = mha.in_proj_bias.chunk(3)
             layer.query.bias.copy_(query)
             layer.key.bias.copy_(key)
             values[:heads] = value.unflatten(0, (heads, size))
         layer.value_query.weight.zero_()
-        layer.value_query.bias.copy_(sharpness * math.sqrt(retrievals) * torch.eye(heads, retrievals).flatten())
+        layer.value_query.bias.copy_(
+            sharpness * math.sqrt(number) * torch.eye(heads, number, dtype=torch.float64).flatten()
+        )
         assert layer.competition.weight is not None
-        layer.competition.weight.copy_(torch.cat((torch.zeros(retrievals, size), torch.eye(retrievals)), 1))
+        layer.competition.weight.copy_(torch.cat((torch.zeros(number, size), torch.eye(number)), 1))
         layer.output.weight.zero_()
         layer.output.weight.unflatten(1, (heads, -1))[..., :size] = mha.out_proj.weight.unflatten(1, (heads, size))
         if mha.out_proj.bias is not None:

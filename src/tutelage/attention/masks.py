@@ -82,7 +82,7 @@ class Masks:
         return self.attn if allowed is None else self.attn.masked_fill(~allowed, -math.inf)
 
     def _structure(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
-        if not (self.causal or self.exclude_self):
+        if not self.exclude_self and (not self.causal or queries == 1):
             return None
         own = torch.arange(keys - queries, keys, device=device)[:, None]
         key = torch.arange(keys, device=device)[None, :]
@@ -111,13 +111,13 @@ def empty_rows(mask: Tensor | None, shape: tuple[int, int, int, int]) -> Tensor:
 def _attn(mask: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise BadInput(f"attn_mask is {_what(mask)}: must be bool, True = may attend, or floating, added to the scores")
-    sizes = (1,) * (4 - mask.dim()) + tuple(mask.shape)
+    sizes = [1] * (4 - mask.dim()) + list(mask.shape)
     if len(sizes) > 4 or any(size not in (1, wanted) for size, wanted in zip(sizes, shape, strict=True)):
         raise BadInput(
             f"attn_mask is {_what(mask)}: must broadcast to (B, S, N, M) = {shape}; "
             "True = may attend (bool), or added to the scores (floating)"
         )
-    queries, keys = sizes[-2:]
+    queries, keys = sizes[-2], sizes[-1]
     if mask.dtype == torch.bool and queries == keys > 1 and _cheap(mask):
         future = torch.ones(queries, keys, dtype=torch.bool).triu(1)
         if bool((mask == future).all()):

@@ -1,4 +1,4 @@
-"""The two products around O (…, R, d_v), what each pair of a search and a retrieval found, with gradients that are fast.
+"""The two products around O (…, R, d_v), what each pair of a search and a retrieval found, and their fast gradients.
 
 Both are products of very small matrices, one for each token and search, and O is the largest tensor of the layer.
 Batched matrix multiplication and its gradients take several times as long on the CPU as one pass over O.
@@ -17,12 +17,21 @@ _BLOCK = 1 << 16
 
 def dots(found: Tensor, query: Tensor) -> Tensor:
     """(…, R): O_j · u of O (…, R, d_v) and u (…, d_v)."""
+    if _plain(found):
+        return (found * query[..., None, :]).sum(-1)
     return _Dots.apply(found, query)
 
 
 def mixture(weights: Tensor, found: Tensor) -> Tensor:
     """(…, d_v): Σ_j C_j O_j of C (…, R) and O (…, R, d_v)."""
+    if _plain(found):
+        return (found * weights[..., None]).sum(-2)
     return _Mixture.apply(weights, found)
+
+
+def _plain(found: Tensor) -> bool:
+    """A compiler makes one pass of the formula by itself, and of few numbers the passes cost less than the calls."""
+    return torch.compiler.is_compiling() or found.numel() < _BLOCK // 4
 
 
 class _Dots(torch.autograd.Function):
@@ -32,7 +41,8 @@ class _Dots(torch.autograd.Function):
         return (found @ query[..., None])[..., 0]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        [grad] = grad_outputs
         found, query = ctx.saved_tensors
         return grad[..., None] * query[..., None, :], mixture(grad, found)
 
@@ -52,6 +62,7 @@ class _Mixture(torch.autograd.Function):
         return out.view(*batch, size)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        [grad] = grad_outputs
         weights, found = ctx.saved_tensors
         return dots(found, grad), weights[..., None] * grad[..., None, :]

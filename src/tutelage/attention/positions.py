@@ -36,8 +36,9 @@ def rotate(x: Tensor, start: int) -> Tensor:
     Numbers i and i + d/2 are turned together by position · 10000^(-2i/d), so that q·k depends on the distance alone.
     """
     half = x.shape[-1] // 2
-    exponent = torch.arange(half, device=x.device, dtype=torch.float32) / half
-    position = torch.arange(start, start + x.shape[2], device=x.device, dtype=torch.float32)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    exponent = torch.arange(half, device=x.device, dtype=dtype) / half
+    position = torch.arange(start, start + x.shape[2], device=x.device, dtype=dtype)
     angle = position[:, None] * 10000.0**-exponent
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     one, two = x[..., :half], x[..., half:]

@@ -11,7 +11,8 @@ Both passes are custom operators, so `torch.compile` and `torch.export` see one 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import torch
@@ -26,7 +27,20 @@ _ARGUMENTS = (
 )
 
 
+def _types_as_given(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Without autocast, which would choose other types than those computed in here."""
+
+    @wraps(call)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        device = next(argument for argument in args if isinstance(argument, Tensor)).device.type
+        with torch.autocast(device, enabled=False):
+            return call(*args, **kwargs)
+
+    return plain
+
+
 @torch.library.custom_op("tutelage::tiled_attention", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor")
+@_types_as_given
 def tiled_attention(
     q: Tensor,
     k: Tensor,
@@ -76,6 +90,7 @@ def tiled_attention(
     mutates_args=(),
     schema=f"(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
 )
+@_types_as_given
 def _tiled_backward(
     grad: Tensor,
     q: Tensor,
@@ -106,7 +121,7 @@ def _tiled_backward(
             else:
                 d_a.mul_(kept)
                 dv[row, :used].addmm_((a * kept).view(-1, used).T, d_out)
-            d_scores = torch._softmax_backward_data(d_a, a, -1, work.dtype)
+            d_scores = torch.ops.aten._softmax_backward_data(d_a, a, -1, work.dtype)
             if offsets is not None:
                 d_offsets[tile.searches] += _along_diagonals(d_scores, tile.queries.start, q.shape[2], k.shape[2])
             dq[row, tile.searches, tile.queries] = torch.bmm(d_scores, k_row[tile.searches, :used])
