@@ -27,6 +27,8 @@ from tutelage.attention.tiled import tiled_attention
 
 FEW = 2
 """Retrievals up to which R calls of PyTorch's kernel were faster on the CPU than one pass in tiles."""
+SHORT = 128
+"""Tokens of a memory up to which all of A was faster on the CPU than any way without it, in the models of our tasks."""
 
 
 def chosen(
@@ -35,15 +37,17 @@ def chosen(
     """stacked, expanded or literal, for q (B, S, N, d), k (B, S, M, d) and v (B, R, M, d_v).
 
     A that is asked for, and a mask that wants a gradient, take the literal way. `auto` is what was fastest: literal for
-    a single query, whose A is no larger than its keys; on the CPU expanded for few retrievals as large as searches
-    under no limit but a causal one (any other would be a mask as large as A); stacked for the rest.
+    a single query, whose A is no larger than its keys; on the CPU literal for short memories too, then expanded for few
+    retrievals as large as searches under no limit but a causal one (any other would be a mask as large as A); stacked
+    for the rest.
     """
     if backend == "literal" or "search" in need or (masks.attn is not None and masks.attn.requires_grad):
         return "literal"
     if backend == "auto":
-        if q.shape[2] == 1:
+        cpu = q.device.type == "cpu"
+        if q.shape[2] == 1 or (cpu and k.shape[2] <= SHORT):
             return "literal"
-        few = q.device.type == "cpu" and v.shape[1] <= FEW and v.shape[3] == q.shape[3]
+        few = cpu and v.shape[1] <= FEW and v.shape[3] == q.shape[3]
         backend = "expanded" if few and not positions and _kernels_own(masks, q, k) else "stacked"
     return "stacked" if dropout > 0 else backend
 
