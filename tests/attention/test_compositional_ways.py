@@ -198,16 +198,19 @@ def test_the_tiles_gradient_of_relative_positions_is_the_literal_one(causal: boo
 
 
 def test_auto_takes_what_was_measured_as_fastest():
-    q, few, many = tokens(1, 4, 5, 2), tokens(1, 2, 5, 2), tokens(1, 3, 5, 2)
+    long = fused.SHORT + 1
+    q, few, many = tokens(1, 4, long, 2), tokens(1, 2, long, 2), tokens(1, 3, long, 2)
     free, real = (
         fused.Masks(None, None, True, False),
-        fused.Masks(None, torch.ones(1, 5, dtype=torch.bool), False, False),
+        fused.Masks(None, torch.ones(1, long, dtype=torch.bool), False, False),
     )
 
     def way(
-        v: torch.Tensor, masks: fused.Masks = free, dropout: float = 0.0, queries: int = 5, positions: bool = False
+        v: torch.Tensor, masks: fused.Masks = free, dropout: float = 0.0, queries: int = long, positions: bool = False
     ):
         return fused.chosen("auto", q[:, :, :queries], q, v, masks, dropout, positions, ())
+
+    assert fused.chosen("auto", q[:, :, 1:], q[:, :, 1:], many[:, :, 1:], free, 0.0, False, ()) == "literal"
 
     assert (way(few), way(many), way(few, real), way(few, dropout=0.1)) == ("expanded", *["stacked"] * 3)
     assert (way(few, queries=1), way(few, queries=2), way(few, positions=True)) == ("literal", "stacked", "stacked")
