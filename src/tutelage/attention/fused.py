@@ -25,7 +25,6 @@ from tutelage.attention.masks import Masks
 from tutelage.attention.positions import toeplitz
 from tutelage.attention.tiled import tiled_attention
 
-
 FEW = 2
 """Retrievals up to which R calls of PyTorch's kernel were faster on the CPU than one pass in tiles."""
 
