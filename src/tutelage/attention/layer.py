@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Activations = dict[str, Tensor]
 """`search`: A, (B, S, N, M), rows sum to 1 (or are 0, where nothing may be attended to); `competition`: C,
-(B, N, S, R), summing to 1 over R, of layers that have one."""
+(B, N, S, R), summing to 1 over R, of layers that have one; `empty`: bool (B, S, N), True where nothing may be attended
+to, of compositional attention."""
 
 
 @runtime_checkable
