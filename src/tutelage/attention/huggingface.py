@@ -85,7 +85,8 @@ class OwnCacheGenerationMixin(GenerationMixin):
         if kind is not None:
             raise BadInput(f"cache_implementation = {kind!r}: must be None, as the model has a cache of its own")
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
-            reader: CompositionalModel = getattr(self, "decoder" if self.config.is_encoder_decoder else "model")
+            owner: Any = self
+            reader: CompositionalModel = owner.decoder if owner.config.is_encoder_decoder else owner.model
             model_kwargs["past_key_values"] = CompositionalCache(reader.blocks.caches())
 
 

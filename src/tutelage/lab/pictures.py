@@ -67,5 +67,5 @@ def _pixels(image: ArrayLike) -> np.ndarray:
 
 def _png(pixels: np.ndarray) -> str:
     file = io.BytesIO()
-    imsave(file, pixels, format="png", metadata={"Software": None})
+    imsave(file, pixels, format="png", metadata={"Software": ""})
     return base64.b64encode(file.getvalue()).decode("ascii")

@@ -109,7 +109,7 @@ class AssociativeRecall:
             some = Sequences(*(column[:100] for column in drawn))
             tokens = torch.from_numpy(some.tokens).to(device)
             entered = model(tokens, output_hidden_states=True, use_cache=False).hidden_states[0]
-            _, record = model.model.blocks(entered, is_causal=True, need=("search", "competition"))
+            _, record = _blocks(model)(entered, is_causal=True, need=("search", "competition"))
             rows, source = np.arange(len(tokens))[:, None], some.source
             masses, tables = [], []
             for each in record:
@@ -133,3 +133,8 @@ class AssociativeRecall:
             logits = model(tokens[:, :-1].to(device), use_cache=False).logits[:, self._questions]
             right += int((logits.argmax(-1).cpu() == tokens[:, self._questions + 1]).sum())
         return right / drawn.asked.size
+
+
+def _blocks(model: Any) -> Any:
+    """The encoder inside a causal model, whose class PyTorch does not tell."""
+    return model.model.blocks

@@ -86,7 +86,7 @@ class ByteLanguage:
         nats = nn.functional.cross_entropy(logits.transpose(1, 2), units[:, 1:], reduction="none").mean(0)
         first = units[:1, : min(64, length)]
         entered = model(first, output_hidden_states=True, use_cache=False).hidden_states[0]
-        _, record = model.model.blocks(entered, is_causal=True, need=("search", "competition"))
+        _, record = _blocks(model)(entered, is_causal=True, need=("search", "competition"))
         found = {name: array[0].cpu().numpy() for name, array in record[-1].items()}
         return {"nats": nats.cpu().numpy(), "units": first[0].cpu().numpy(), **found}
 
@@ -137,3 +137,8 @@ def _windows(number: int, context: int, before: int) -> Iterator[tuple[list[tupl
         yield [(start, start + context) for start in whole[place : place + _CHUNK]], before
     for start in starts[len(whole) :]:
         yield [(start, number)], before
+
+
+def _blocks(model: Any) -> Any:
+    """The encoder inside a causal model, whose class PyTorch does not tell."""
+    return model.model.blocks

@@ -68,7 +68,7 @@ def _two_colours(rng: np.random.Generator, count: int) -> tuple[Pixels, Pixels]:
 
 
 def _painted(ground: Pixels, ink: Pixels, mask: Pixels) -> Pixels:
-    return ground + (ink - ground) * mask[:, None]
+    return (ground + (ink - ground) * mask[:, None]).astype(np.float32)
 
 
 def _neighbours(rng: np.random.Generator, labels: NDArray[np.int64]) -> Pixels:
@@ -85,7 +85,9 @@ def _placed(
     moved = rng.integers(-jitter, jitter + 1, (len(classes), 2)) + at
     window = SIZE + np.arange(SIZE)
     rows, columns = window - moved[:, 1:], window - moved[:, :1]
-    return chosen[np.arange(len(classes))[:, None, None], rows[:, :, None], columns[:, None]].astype(np.float32) / 255
+    return chosen[np.arange(len(classes))[:, None, None], rows[:, :, None], columns[:, None]].astype(
+        np.float32
+    ) / np.float32(255)
 
 
 @cache

@@ -61,7 +61,7 @@ class Relational:
         """`objects` int64 (B, T), `answers` int64 (B,). Each epoch shows every problem of training once."""
         places = np.arange(step * size, (step + 1) * size)
         rows = np.array(
-            [self._order(place // self.config.num_train)[place % self.config.num_train] for place in places]
+            [self._order(place // self.config.num_train)[place % self.config.num_train] for place in places.tolist()]
         )
         return _tensors(Problems(self.train.objects[rows], self.train.answers[rows]))
 
@@ -163,7 +163,8 @@ def _reader(width: int) -> nn.Sequential:
     for layer in reader:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return reader
 
 

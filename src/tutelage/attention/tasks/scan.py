@@ -8,7 +8,7 @@ References: Lake & Baroni (2018), arXiv 1711.00350; Newman et al. (2020), The EO
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,6 +90,7 @@ class Scan:
         rows = (self.ood if len(self.ood) else self.iid)[: self.config.num_test or 2000]
         exact, _ = exact_matches(model, rows, device)
         some = _batch(rows[:8])
+        assert isinstance(model, CommandModel)
         decoded = model.decode(some["words"].to(device))
         length = int(some["lengths"][0])
         words = some["words"][:1, : int((some["words"][0] != PADDING).sum())]
@@ -221,5 +222,5 @@ def _real(batch: Batch) -> Tensor:
     return torch.arange(length, device=batch["lengths"].device) <= batch["lengths"][:, None]
 
 
-def _text(numbers: np.ndarray, vocabulary: Sequence[str]) -> str:
-    return " ".join(vocabulary[number - 1] for number in numbers if number)
+def _text(numbers: Iterable[int], vocabulary: Sequence[str]) -> str:
+    return " ".join(vocabulary[int(number) - 1] for number in numbers if number)

@@ -99,9 +99,10 @@ def _contains(table: np.ndarray, phrase: tuple[str, ...]) -> np.ndarray:
 
 
 def _verb_phrases() -> list[_Phrase]:
-    primitives = [((word,), (f"I_{word.upper()}",)) for word in ("walk", "look", "run", "jump")]
+    primitives: list[_Phrase] = [((word,), (f"I_{word.upper()}",)) for word in ("walk", "look", "run", "jump")]
     found = list(primitives)
-    for verb, action in [*primitives, (("turn",), ())]:
+    turning: _Phrase = (("turn",), ())
+    for verb, action in [*primitives, turning]:
         for side in ("left", "right"):
             turn = (f"I_TURN_{side.upper()}",)
             found.append(((*verb, side), turn + action))

@@ -127,5 +127,5 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _of_bytes(train: bytes, test: bytes) -> Text:
-    numbers = [np.frombuffer(part, np.uint8) for part in (train, test)]
-    return Text(*numbers, 256, np.ones(len(test), np.int64))
+    first, second = (np.frombuffer(part, np.uint8) for part in (train, test))
+    return Text(first, second, 256, np.ones(len(test), np.int64))
