@@ -111,7 +111,9 @@ def _life(config: Config, seeds: Sequence[int]) -> Program:
             "steps": taken,
         }
 
-    return jax_program(init, update, evaluate, seeds=seeds, mode="vmap")
+    # Side by side every step of these would plan, as some seed always begins an episode.
+    mode = "loop" if config.agent.kind in ("ucrl2", "psrl") else "vmap"
+    return jax_program(init, update, evaluate, seeds=seeds, mode=mode)
 
 
 def member(config: Config, index: int) -> Any:
