@@ -177,7 +177,7 @@ def test_the_pool_is_the_front_then_the_former_front_then_the_rest():
         assert set(draw_pool(rng, evaluated, 3, 1.0)) == {1, 2, 4}
     fourth = [draw_pool(rng, evaluated, 4, 0.0)[3] for _ in range(1000)]
     assert set(fourth) == {0, 3} and fourth.count(0) > fourth.count(3)  # 3 dominate row 0, 4 row 3
-    with pytest.raises(BadInput, match="pool = 6: must be at most initial = 5"):
+    with pytest.raises(BadInput, match="pool = 6 is more than the 5 objects"):
         draw_pool(rng, evaluated, 6, 1.0)
 
 
