@@ -95,7 +95,8 @@ def test_every_query_of_the_loop_is_new(mogfn):
     objects, _, _ = state.evaluated.host()
     assert len(objects) == 10 + 2 * 4 == len(np.unique(objects, axis=0))
     found = figures(state, SHORT, TINY.queries)
-    assert found["new"] == 1.0 and found["relative_hypervolume"] >= 1.0 and 0 < found["hypervolume_share"] <= 1.0
+    # The first hypervolume is kept as a float32: where nothing was gained the ratio is 1 up to that.
+    assert found["new"] == 1.0 and found["relative_hypervolume"] >= 1.0 - 1e-6 and 0 < found["hypervolume_share"] <= 1.0
     assert found["evaluations"] == metrics["evaluations"] == 18
     assert found["relative_hypervolume"] == pytest.approx(metrics["relative_hypervolume"])
     assert np.isfinite(list(metrics.values())).all()
@@ -177,7 +178,7 @@ def test_the_pool_is_the_front_then_the_former_front_then_the_rest():
         assert set(draw_pool(rng, evaluated, 3, 1.0)) == {1, 2, 4}
     fourth = [draw_pool(rng, evaluated, 4, 0.0)[3] for _ in range(1000)]
     assert set(fourth) == {0, 3} and fourth.count(0) > fourth.count(3)  # 3 dominate row 0, 4 row 3
-    with pytest.raises(BadInput, match="pool = 6: must be at most initial = 5"):
+    with pytest.raises(BadInput, match="pool = 6 is more than the 5 objects"):
         draw_pool(rng, evaluated, 6, 1.0)
 
 

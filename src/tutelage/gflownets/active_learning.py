@@ -367,8 +367,6 @@ def _check(problem: Problem, config: ActiveLearningConfig, initial: np.ndarray |
     environment, num_objectives = problem.environment, problem.objectives.num_objectives
     if not environment.is_sequence:
         raise BadInput("active learning edits sequences: this problem's environment does not build any")
-    number = config.initial if initial is None else len(initial)
-    check_active(replace(config, initial=number), num_objectives, environment.max_steps)
     needs = {"mutation": problem.mutate, "genetic": problem.variation}
     if config.proposer in needs and needs[config.proposer] is None:
         what = "mutate" if config.proposer == "mutation" else "variation"
@@ -383,3 +381,5 @@ def _check(problem: Problem, config: ActiveLearningConfig, initial: np.ndarray |
                 f"initial has tokens from {letters.min()} to {letters.max()}: must be in "
                 f"[-1, {environment.num_actions - 2}]"
             )
+    number = config.initial if initial is None else len(initial)
+    check_active(replace(config, initial=number), num_objectives, environment.max_steps)
