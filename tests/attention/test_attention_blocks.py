@@ -11,6 +11,7 @@ from torch import nn
 from tutelage.attention.blocks import Encoder
 from tutelage.attention.cache import LayerCache
 from tutelage.attention.config import AttentionConfig, NetworkConfig
+from tutelage.attention.layer import attention_layer
 from tutelage.attention.masks import Masks
 from tutelage.attention.positions import RelativeBias, legacy_sinusoidal, sinusoidal, toeplitz
 from tutelage.lab.errors import BadInput
@@ -157,3 +158,15 @@ def test_a_network_called_wrongly_says_so():
         Encoder(ATTENTION, NETWORK)(x, x)
     with pytest.raises(BadInput, match="caches are 1: must be one for each of the 3"):
         Encoder(ATTENTION, NETWORK)(x, caches=[LayerCache()])
+
+
+@pytest.mark.parametrize("kind", ["compositional", "multihead", "switch_head"])
+def test_initialisation_of_pytorch_is_uniform_by_the_size_of_the_input(kind: str):
+    layer = attention_layer(AttentionConfig(kind, searches=4, retrievals=2, initialisation="pytorch"), 256)
+    for name, parameter in layer.named_parameters():
+        owner = layer.get_parameter(name.replace("bias", "weight"))
+        bound = owner.shape[-1] ** -0.5
+        assert parameter.abs().max() <= bound
+        if parameter.numel() > 500:
+            assert parameter.abs().max() > 0.95 * bound
+            assert abs(parameter.std() / (bound / 3**0.5) - 1) < 0.1

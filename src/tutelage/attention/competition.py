@@ -83,6 +83,13 @@ class Competition(nn.Module):
             if bias is not None:
                 nn.init.zeros_(bias)
 
+    def begin_as_linear_maps(self) -> None:
+        """As PyTorch's linear maps begin: weights and biases uniform in ±1/√(size of the input)."""
+        for weight, bias in ((self.weight, self.bias), (self.weight_out, self.bias_out)):
+            for each in (weight, bias):
+                if weight is not None and each is not None:
+                    nn.init.uniform_(each, -(weight.shape[-1] ** -0.5), weight.shape[-1] ** -0.5)
+
     def forward(self, query: Tensor, found: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """C (…, R), rows summing to 1, from q̂ (…, e) and O (…, R, d_v), whose axes before are the same."""
         return self.weights(self.logits(query, found), generator)

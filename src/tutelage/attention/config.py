@@ -12,6 +12,7 @@ KINDS = ("compositional", "multihead", "grouped_query", "mixture_of_heads", "swi
 COMPETITIONS = ("dot", "linear", "mlp", "static")
 POSITIONS = ("none", "rotary", "relative")
 BACKENDS = ("auto", "stacked", "expanded", "literal")
+INITIALISATIONS = ("xavier", "pytorch")
 CURVES = ("constant", "cosine", "inverse_sqrt")
 
 
@@ -59,6 +60,13 @@ class AttentionConfig:
     )
     shared_heads: int = setting(
         0, "Of mixture_of_heads: so many heads are in use whatever the token.", interval="[0, inf)"
+    )
+    initialisation: str = setting(
+        "xavier",
+        "xavier: uniform by both sizes, biases 0, the competition's smaller by 1/√2; pytorch: as linear maps begin "
+        "there, uniform in ±1/√(size of the input).",
+        choices=INITIALISATIONS,
+        source="official code: xavier for SCAN, pytorch for contextual retrieval",
     )
 
 
@@ -117,6 +125,7 @@ def check_attention(config: AttentionConfig, width: int) -> None:
         if getattr(config, name) < low:
             raise BadInput(f"{name} = {getattr(config, name)}: must be at least {low}")
     choices = {"kind": KINDS, "competition": COMPETITIONS, "positions": POSITIONS, "backend": BACKENDS}
+    choices |= {"initialisation": INITIALISATIONS}
     for name, known in choices.items():
         value = getattr(config, name)
         if value not in known:

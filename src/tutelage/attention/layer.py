@@ -58,10 +58,16 @@ def attention_layer(config: AttentionConfig, width: int) -> nn.Module:
     Raises:
         BadInput: sizes that do not divide, or settings that contradict each other.
     """
-    if config.kind == "compositional":
-        from tutelage.attention.compositional import CompositionalAttention
-
-        return CompositionalAttention.of(config, width)
     from tutelage.attention import baselines
+    from tutelage.attention.competition import Competition
+    from tutelage.attention.compositional import CompositionalAttention
 
-    return baselines.layer(config, width)
+    compositional = config.kind == "compositional"
+    layer = CompositionalAttention.of(config, width) if compositional else baselines.layer(config, width)
+    if config.initialisation == "pytorch":
+        for part in layer.modules():
+            if isinstance(part, nn.Linear):
+                part.reset_parameters()
+            elif isinstance(part, Competition):
+                part.begin_as_linear_maps()
+    return layer

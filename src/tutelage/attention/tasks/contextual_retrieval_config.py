@@ -34,7 +34,13 @@ class ContextualRetrievalConfig:
 
 
 PUBLISHED_ATTENTION = AttentionConfig(
-    searches=2, retrievals=2, d_select=32, exclude_self=True, join_input=True, backend="literal"
+    searches=2,
+    retrievals=2,
+    d_select=32,
+    exclude_self=True,
+    join_input=True,
+    backend="literal",
+    initialisation="pytorch",
 )
 """At width 64: value queries as large as search queries, no token attends to itself, the input is joined. Of ten tokens
 all of A is small, and the literal computation the fastest."""
