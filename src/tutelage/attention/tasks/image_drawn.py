@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -33,7 +34,7 @@ _SLANTS = (-15.0, 0.0, 15.0)
 _SIZES = (18, 22, 26)
 _NOISE = 12.0
 
-Pixels = NDArray[np.float32]
+Pixels = NDArray[Any]
 
 
 def draw(rng: np.random.Generator, name: str, count: int) -> Images:
@@ -92,7 +93,7 @@ def _placed(
 
 @cache
 def _bank(characters: str) -> NDArray[np.uint8]:
-    """(characters, variants, 96, 96): each in the middle, in every font that has it, size and slant."""
+    """(characters, variants, 96, 96): each in the middle, in every size, slant and font (symbols in one)."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     # Only the first of the fonts has symbols.
     fonts = _FONTS if characters == _DIGITS else _FONTS[:1]
