@@ -68,6 +68,7 @@ class Training:
             lr=config.learning_rate,
             betas=(0.9, config.beta2),
             weight_decay=config.weight_decay,
+            fused=True,
         )
 
     def update(self, state: State) -> tuple[State, Mapping[str, Any]]:

@@ -30,7 +30,10 @@ def _published(task: str, module: Any, **more: Any) -> Changes:
 
 
 TASKS: dict[str, tuple[str, Changes]] = {
-    "retrieval": ("contextual retrieval", _published("contextual_retrieval", contextual_retrieval_config)),
+    "retrieval": (
+        "contextual retrieval",
+        _published("contextual_retrieval", contextual_retrieval_config, **{"contextual_retrieval.withhold": False}),
+    ),
     "clevr": ("Sort-of-CLEVR", _published("sort_of_clevr", sort_of_clevr_config)),
     "triangles": ("equilateral triangles", _published("triangles", triangles_config)),
     "images": ("several image tasks at once", _published("image_mix", image_mix_config)),
@@ -129,6 +132,13 @@ def _arms() -> dict[str, Arm]:
         f"retrieval{suffix}": _arm("retrieval", words, changes, role)
         for suffix, (words, role, changes) in RELATIVES.items()
     }
+    for suffix, (words, role, changes) in EVERYWHERE.items():
+        arms[f"retrieval_withheld{suffix}"] = _arm(
+            "retrieval",
+            f"{words}, some combinations of cues unseen",
+            {**changes, "contextual_retrieval.withhold": True},
+            role,
+        )
     for count in SEARCHES:
         words = f"{count} search{'es' * (count > 1)}"
         arms[f"retrieval_s{count}"] = _arm("retrieval", words, {"attention.searches": count}, "ablation")
@@ -268,8 +278,9 @@ PRESETS = {
         "Small networks: minutes on two CPU cores.",
         _scaled(QUICK),
         arms=(
-            *("retrieval", "retrieval_mha", "retrieval_mha_equal", "retrieval_linear", "retrieval_static"),
-            *("retrieval_r1", "retrieval_gqa", "retrieval_moh", "retrieval_switch"),
+            *("retrieval", "retrieval_mha", "retrieval_mha_equal", "retrieval_linear", "retrieval_r1"),
+            *("retrieval_gqa", "retrieval_moh", "retrieval_switch"),
+            *("retrieval_withheld", "retrieval_withheld_mha"),
         ),
         seeds=3,
         jobs=0,
