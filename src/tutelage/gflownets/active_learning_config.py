@@ -58,7 +58,10 @@ class SurrogateConfig:
     )
     period: int = setting(2, "Steps between looks at the held-out likelihood.", interval="[1, inf)", source="mogfn-al")
     holdout: float = setting(
-        0.2, "Share of the evaluated objects held out.", interval="(0, 1)", source="mogfn-al: half of them for a test"
+        0.1,
+        "Share of the evaluated objects held out.",
+        interval="(0, 1)",
+        source="mogfn-al: 0.2, half of it for a test",
     )
     lengthscale: float = setting(0.7, "Prior mean of the length scales.", interval="(0, inf)", source="mogfn-al")
     lengthscale_sd: float = setting(0.01, "Prior sd of the length scales.", interval="(0, inf)", source="mogfn-al")
