@@ -234,7 +234,7 @@ def test_what_cannot_be_asked_is_named(trained, preference, number, beta, messag
         ),
         (
             replace(SMALL, loss=LossConfig(kind="vargrad"), preference=PreferenceConfig(prefs_per_batch=4)),
-            "their product must divide",
+            "it must divide batch_size",
         ),
         (
             replace(REPLAYED, loss=LossConfig(kind="vargrad", num_copies=4)),

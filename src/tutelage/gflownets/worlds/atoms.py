@@ -23,6 +23,7 @@ from tutelage.gflownets.problem import Problem
 from tutelage.gflownets.worlds.molecules import Predictor, distances_between, molecule_objectives
 from tutelage.gflownets.worlds.molecules_config import AtomConfig, check_atoms
 from tutelage.gflownets.worlds.regrowth import regrown_variation, regrowth
+from tutelage.gflownets.worlds.toolkit import toolkit
 
 ELEMENTS = ("C", "N", "O", "F")
 VALENCES = (4, 3, 2, 1)
