@@ -93,7 +93,7 @@ def test_a_baseline_of_equal_parameters_is_within_one_head_size() -> None:
 @pytest.mark.parametrize(
     ("arm", "changes", "message"),
     [
-        ("retrieval", {"attention.searches": 3}, "attention.width = 64: must be a multiple of searches = 3"),
+        ("retrieval", {"attention.searches": 3}, "network.width = 64: must be a multiple of searches = 3"),
         ("retrieval", {"attention.d_value": 33}, "attention.d_value = 33: must be a multiple of retrievals = 2"),
         ("retrieval", {"attention.top_k": 3}, "attention.top_k = 3: must be at most retrievals = 2"),
         ("retrieval", {"equal_parameters": True}, "equal_parameters = True with attention.kind = 'compositional'"),

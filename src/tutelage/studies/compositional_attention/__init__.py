@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from tutelage.attention.config import check_attention
 from tutelage.attention.tasks import checks
-from tutelage.lab.errors import BadInput
+from tutelage.lab.errors import BadInput, under
 from tutelage.lab.program import Program, State
 from tutelage.lab.study import Exhibit, Paper, RunResult, Study
 from tutelage.studies.compositional_attention.arms import ARMS, PRESETS
@@ -35,11 +35,10 @@ def check(config: Config) -> list[str]:
     try:
         check_attention(config.attention, config.network.width)
     except BadInput as error:
-        raise BadInput(f"attention.{error}") from error
-    try:
+        part = "network" if str(error).startswith("width") else "attention"
+        raise BadInput(f"{part}.{error}") from error
+    with under(config.task):
         checks.check(config.task, getattr(config, config.task))
-    except BadInput as error:
-        raise BadInput(f"{config.task}.{error}") from error
     if config.equal_parameters and config.attention.kind == "compositional":
         raise BadInput("equal_parameters = True with attention.kind = 'compositional': only a baseline is sized to it")
     if config.attention.kind == "compositional" and config.attention.competition == "linear":

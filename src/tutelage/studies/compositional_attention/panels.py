@@ -64,9 +64,13 @@ def _table(task: str, runs: Sequence[RunResult]) -> Exhibit:
     rows = []
     for arm in dict.fromkeys(run.arm for run in runs):
         of_arm = [run for run in runs if run.arm == arm]
-        cells = [f"{np.mean([run.figures[name] for run in of_arm]):,.4g}" for name in names]
+        cells = [_cell(float(np.mean([run.figures[name] for run in of_arm]))) for name in names]
         seconds = np.mean([run.cost.get("wall_seconds", np.nan) for run in of_arm])
         rows.append((arm, str(len(of_arm)), *cells, f"{seconds:.0f}"))
     head = ("arm", "seeds", *names, "wall seconds")
     words = TASKS[task][0]
     return Exhibit(f"{task}-table", f"{words.capitalize()}, all figures", "Means over seeds.", rows=(head, *rows))
+
+
+def _cell(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
