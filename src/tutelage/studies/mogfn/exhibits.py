@@ -64,6 +64,14 @@ def _scored(problem: Problem, objects: np.ndarray) -> np.ndarray:
     return check_rewards(problem.objectives.rewards(jax.numpy.asarray(objects)), problem.objectives, objects)
 
 
+def _exact_front(problem: Problem) -> np.ndarray:
+    """Up to 60 of its points, evenly; none where it is not known."""
+    if problem.front is None:
+        return np.zeros((0, problem.objectives.num_objectives))
+    known = np.asarray(problem.front(), np.float64)
+    return known[np.linspace(0, len(known) - 1, min(len(known), 60)).round().astype(int)]
+
+
 def front(problem: Problem, weights: np.ndarray, rewards: np.ndarray) -> Exhibit:
     """Samples in the plane of two objectives by what was asked for, with the exact front where it is known."""
     first, second = problem.objectives.names
@@ -72,11 +80,8 @@ def front(problem: Problem, weights: np.ndarray, rewards: np.ndarray) -> Exhibit
     points = rewards.reshape(-1, 2)
     chosen = np.random.default_rng(0).permutation(len(points))[:POINTS]
     groups = [kinds[index] for index in kind[chosen]]
-    points, known = points[chosen], np.zeros((0, 2))
-    if problem.front is not None:
-        known = np.asarray(problem.front(), np.float64)
-        known = known[np.linspace(0, len(known) - 1, min(len(known), 60)).round().astype(int)]
-        groups += ["exact front"] * len(known)
+    points, known = points[chosen], _exact_front(problem)
+    groups += ["exact front"] * len(known)
     every = np.concatenate([points, known])
     order = np.argsort([(*kinds, "exact front").index(group) for group in groups], kind="stable")
     picture = plots.scatter(
@@ -162,16 +167,24 @@ def queries(problem: Problem, state: ActiveLearningState, initial: int) -> list[
     ]
     shown = [Exhibit("found", "The front that was found", f"Of {len(objects)} evaluated objects.", rows=tuple(rows))]
     if len(names) == 2:
+        known = _exact_front(problem)
         groups = ["initial design" if row < initial else "queries" for row in range(len(objects))]
+        points = np.concatenate([rewards, known])
         picture = plots.scatter(
-            rewards[:, 0], rewards[:, 1], groups=groups, title="Evaluated", x_label=names[0], y_label=names[1]
+            points[:, 0],
+            points[:, 1],
+            groups=groups + ["exact front"] * len(known),
+            title="Evaluated",
+            x_label=names[0],
+            y_label=names[1],
         )
         shown.insert(
             0,
             Exhibit(
                 "evaluated",
                 "What was evaluated",
-                f"The initial design of {initial} objects, and what was asked for since.",
+                f"The initial design of {initial} objects, and what was asked for since"
+                + (", with the exact front." if len(known) else "."),
                 svg=picture,
             ),
         )
