@@ -22,7 +22,7 @@ TESTS = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def seen():
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)]),
     }
     script = [sys.executable, str(TESTS / "curricula" / "two_devices.py")]
