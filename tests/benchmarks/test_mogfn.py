@@ -101,6 +101,7 @@ def test_operations_of_the_floor_are_two_for_each_weight_and_row(module):
     assert counted == 2 * (rows * (3 * first + 4 * rest) + 4 * 3 * condition * 8)
 
 
+@pytest.mark.slow
 def test_our_side_runs_all_steps_and_its_products_are_timed(module, monkeypatch):
     """Only the farthest cell is an object, so every trajectory is as long as they come."""
     import jax

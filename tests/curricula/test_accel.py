@@ -63,7 +63,7 @@ def test_parents_are_chosen_by_the_rows_of_the_batch():
     np.testing.assert_array_equal(rows["batch"], np.arange(6))
 
 
-@pytest.mark.parametrize("criterion", ["easy", "hard"])
+@pytest.mark.parametrize("criterion", ["easy", pytest.param("hard", marks=pytest.mark.slow)])
 def test_selected_parents_are_levels_of_the_replayed_batch(criterion):
     # Indexing the buffer by a row, or the batch by a slot, would edit some other level (minimax, and dcd issue 11).
     edit = EditConfig(criterion=criterion, subsample=2)
@@ -94,7 +94,7 @@ def test_parallel_rolls_out_replayed_new_and_edited_levels_at_once():
     assert (number[:, N : 2 * N] < NUM_LEVELS).all()
 
 
-@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("parallel", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_lineage_walks_back_to_the_ancestor(parallel):
     config = dataclasses.replace(CONFIG, parallel=parallel)
     teacher = accel(config, EditConfig(pedigree=4), ENV, N)

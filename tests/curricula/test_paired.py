@@ -178,7 +178,7 @@ def test_update_ignores_the_value_after_the_last_step():
     assert moved(once, again) == 0
 
 
-@pytest.mark.parametrize("learning_rate", [1e-3, 1e-2])
+@pytest.mark.parametrize("learning_rate", [1e-3, pytest.param(1e-2, marks=pytest.mark.slow)])
 def test_adversary_has_a_step_size_of_its_own(learning_rate):
     """The first step of Adam moves a parameter by the step size (less ε), whatever the gradient."""
     config = dataclasses.replace(PPO, learning_rate=learning_rate, num_epochs=1, adam_eps=1e-10)
@@ -215,7 +215,11 @@ def test_levels_of_unknown_regret_teach_nothing():
 
 
 @pytest.mark.parametrize(
-    ("objective", "num_students"), [("relative_regret", 2), ("population_regret", 3), ("neg_return", 1)]
+    ("objective", "num_students"),
+    [
+        ("relative_regret", 2),
+        *(pytest.param(*of, marks=pytest.mark.slow) for of in [("population_regret", 3), ("neg_return", 1)]),
+    ],
 )
 def test_adversary_learns_to_build_what_pays(objective, num_students):
     """Only the first of three arms matters; arm 1 pays 1. Credit must travel back over two steps."""

@@ -146,7 +146,7 @@ def test_random_replay_keeps_the_newest_levels():
     assert set(np.asarray(state.buffer.level.number).tolist()) == set(new[-32:].tolist())
 
 
-@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("parallel", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_population_with_one_teacher_each(parallel):
     # minimax's PLR crashes with more than one student. The phase is decided once, for all of them.
     teacher = plr(dataclasses.replace(CONFIG, parallel=parallel), ENV, N)
