@@ -47,7 +47,7 @@ all of A is small, and the literal computation the fastest."""
 PUBLISHED_NETWORK = NetworkConfig(width=64, iterations=1, dropout=0.0)
 PUBLISHED_OPTIMIZER = OptimizerConfig(learning_rate=1e-4, batch_size=256)
 QUICK_OPTIMIZER = OptimizerConfig(learning_rate=1e-3, curve="cosine", batch_size=256)
-QUICK_UPDATES = 1_600
+QUICK_UPDATES = 2_000
 
 
 def check(config: ContextualRetrievalConfig) -> None:

@@ -113,6 +113,10 @@ RELATIVES: dict[str, tuple[str, str, Changes]] = {
     "_own_keys": ("value keys of each retrieval's own", "ablation", {"attention.per_retrieval_key": True}),
     "_top1": ("only the winning retrieval", "ablation", {"attention.top_k": 1}),
 }
+WITHHELD: Changes = {"contextual_retrieval.withhold": True}
+NARROW: Changes = {"attention.d_value": 2}
+"""Two retrievals with room for one scalar each: a wide one carries all values of a token, and the layers after it can
+sort them out without a competition."""
 SEARCHES, RETRIEVALS = (1, 4, 8), (1, 2, 4, 8)
 
 
@@ -136,9 +140,14 @@ def _arms() -> dict[str, Arm]:
         arms[f"retrieval_withheld{suffix}"] = _arm(
             "retrieval",
             f"{words}, some combinations of cues unseen",
-            {**changes, "contextual_retrieval.withhold": True},
+            {**changes, **WITHHELD},
             role,
         )
+    for suffix, words, changes in (
+        ("", "values of one scalar each", {}),
+        ("_withheld", "values of one scalar each, some combinations of cues unseen", WITHHELD),
+    ):
+        arms[f"retrieval{suffix}_narrow"] = _arm("retrieval", words, {**changes, **NARROW}, "ablation")
     for count in SEARCHES:
         words = f"{count} search{'es' * (count > 1)}"
         arms[f"retrieval_s{count}"] = _arm("retrieval", words, {"attention.searches": count}, "ablation")
@@ -174,7 +183,8 @@ QUICK: dict[str, Changes] = {
     "contextual_retrieval": {
         "optimizer.learning_rate": 1e-3,
         "optimizer.curve": "cosine",
-        "schedule.num_updates": 1600,
+        "schedule.num_updates": contextual_retrieval_config.QUICK_UPDATES,
+        "attention.initialisation": "xavier",  # over three seeds, the official code's needs longer to learn
         "contextual_retrieval.test_examples": 2048,
     },
     "sort_of_clevr": {
@@ -280,7 +290,7 @@ PRESETS = {
         arms=(
             *("retrieval", "retrieval_mha", "retrieval_mha_equal", "retrieval_linear", "retrieval_r1"),
             *("retrieval_gqa", "retrieval_moh", "retrieval_switch"),
-            *("retrieval_withheld", "retrieval_withheld_mha"),
+            *("retrieval_narrow", "retrieval_withheld", "retrieval_withheld_mha", "retrieval_withheld_narrow"),
         ),
         seeds=3,
         jobs=0,
