@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -263,6 +265,15 @@ def test_the_configuration_takes_settings_as_an_object() -> None:
     wanted = AttentionConfig(searches=2, retrievals=1)
     assert CompositionalConfig(attention=wanted).attention_config == wanted
     assert CompositionalConfig().attention_config == AttentionConfig()
+
+
+def test_the_lm_layer_finds_the_classes_of_a_folder_by_itself(tmp_path: Path) -> None:
+    """In a process that has not imported them; the command `tutelage lm` is one."""
+    words = tokenizer()
+    folders.save(made(vocab_size=len(words), pad_token_id=1, bos_token_id=0), words, tmp_path / "model")
+    code = f"from tutelage.lm import folders; print(type(folders.load({str(tmp_path / 'model')!r})[0]).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "CompositionalForCausalLM", done.stderr
 
 
 def test_the_lm_layer_samples_and_scores_from_a_folder(tmp_path: Path) -> None:

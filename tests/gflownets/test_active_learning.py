@@ -223,6 +223,7 @@ def test_a_run_that_is_over_says_so():
         (SHORT, {}, np.full((5, 6), 4, np.int32), r"initial has tokens from 4 to 4: must be in \[-1, 3\]"),
         (SHORT._replace(mutate=None), {"proposer": "mutation"}, None, "the problem has no mutate"),
         (SHORT._replace(variation=None), {"proposer": "genetic"}, None, "the problem has no variation"),
+        (SHORT._replace(variation=None), {"proposer": "nsga2"}, None, "the problem has no variation"),
         (hypergrid(HyperGridConfig()), {}, None, "active learning edits sequences"),
     ],
 )  # fmt: skip

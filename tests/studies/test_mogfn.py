@@ -493,6 +493,7 @@ TRACED = (
 )
 
 
+@pytest.mark.slow
 def test_every_field_of_samplers_is_read_by_something(monkeypatch):
     """By the methods themselves: reads by what copies, checks and records configurations do not count."""
     pytest.importorskip("rdkit")

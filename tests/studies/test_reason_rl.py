@@ -128,6 +128,7 @@ GENERIC = ("dataclasses", "tutelage.lab.", "studies.", "test_")
 """Who reads every field whatever it means: copying, checking, recording."""
 
 
+@pytest.mark.slow
 def test_every_field_is_read_by_something(tmp_path, monkeypatch):
     """By the methods themselves: reads by what copies, checks and records configurations do not count.
 

@@ -8,7 +8,7 @@
 The first update evaluates the initial design. Each later one fits the surrogate to everything evaluated, takes the
 acquisition of the current front, searches (`proposers`), and asks for `queries` objects, none of which was evaluated
 before: of the best new candidate of each start, and as many of the best others as make four times `queries`, those that
-add most to the front together. 'mutation' and 'genetic' do without a model.
+add most to the front together. 'mutation', 'genetic' and 'nsga2' do without a model.
 
 Differences from the published code (mogfn-al): its exponent falls by 2 in every round, through 0 in round 16, and then
 rewards bad objects; here it stays at `beta_floor`. It has one log Z for all starts; here log Z reads the start. It
@@ -47,6 +47,7 @@ from tutelage.gflownets.evaluated import (
 )
 from tutelage.gflownets.gflownet import trainer
 from tutelage.gflownets.method import Draft, Method, Metrics
+from tutelage.gflownets.nsga2 import check_installed, survivors, tournament
 from tutelage.gflownets.population import uniform_objects
 from tutelage.gflownets.problem import Problem
 from tutelage.gflownets.proposers import Candidates, Situation, lambo, mogfn, pool_starts, substituted
@@ -106,7 +107,7 @@ def active_learning(
 
     Args:
         problem: of sequences (`worlds.sequences`), two or three objectives; `mutate` for 'mutation', `variation` for
-            'genetic'.
+            'genetic' and 'nsga2'.
         initial: the initial design (known sequences), instead of `config.initial` random objects.
 
     Raises:
@@ -182,7 +183,12 @@ def active_learning(
             found = np.asarray(problem.mutate(k_round, parents))
         else:
             assert problem.variation is not None
-            first, second = (_tournament(rng, state.evaluated, 4 * number) for _ in range(2))
+            if config.proposer == "genetic":
+                first, second = (_tournament(rng, state.evaluated, 4 * number) for _ in range(2))
+            else:
+                _, rewards, _ = state.evaluated.host()
+                kept, crowding = survivors(rewards, config.pool, rng)
+                first, second = kept[tournament(rewards[kept], crowding, 4 * number, rng)].T
             found = np.asarray(problem.variation(k_round, jnp.asarray(objects[first]), jnp.asarray(objects[second])))
         queries = filled_up(found, objects, number, mutants, objects[rows])
         return Draft(jnp.asarray(queries, jnp.int32), memory)
@@ -203,7 +209,7 @@ def active_learning(
         metrics = {"held_out": float(fitted.held_out), "fit_steps": float(fitted.steps)}
         if with_sampler:
             sampler, candidates, found = train_and_sample(sampler, fitted, situation, k_search)
-            metrics |= {name: float(value) for name, value in found.items()} | {"beta": beta}
+            metrics |= {name: float(value) for name, value in found.items()}
         else:
             candidates = climb(fitted, situation, k_search)
         known, _, _ = evaluated.host()
@@ -367,10 +373,12 @@ def _check(problem: Problem, config: ActiveLearningConfig, initial: np.ndarray |
     environment, num_objectives = problem.environment, problem.objectives.num_objectives
     if not environment.is_sequence:
         raise BadInput("active learning edits sequences: this problem's environment does not build any")
-    needs = {"mutation": problem.mutate, "genetic": problem.variation}
+    needs = {"mutation": problem.mutate, "genetic": problem.variation, "nsga2": problem.variation}
     if config.proposer in needs and needs[config.proposer] is None:
         what = "mutate" if config.proposer == "mutation" else "variation"
         raise BadInput(f"proposer = {config.proposer!r}: the problem has no {what}")
+    if config.proposer == "nsga2":
+        check_installed()
     if initial is not None:
         shape, length = np.shape(initial), environment.max_steps
         if len(shape) != 2 or shape[1] != length or shape[0] < 4:

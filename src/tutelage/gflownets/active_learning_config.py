@@ -22,7 +22,7 @@ from tutelage.gflownets.config import (
 from tutelage.lab.errors import BadInput, under
 from tutelage.lab.settings import part, setting
 
-PROPOSERS = ("mogfn", "lambo", "mutation", "genetic")
+PROPOSERS = ("mogfn", "lambo", "mutation", "genetic", "nsga2")
 MODELLED = ("mogfn", "lambo")
 """Proposers that ask the surrogate."""
 
@@ -122,7 +122,8 @@ class ActiveLearningConfig:
     proposer: str = setting(
         "mogfn",
         "What proposes queries: a GFlowNet of edits, mutation of the front guided by the acquisition (LaMBO-like), "
-        "mutation of the front at random, or a genetic algorithm without a model.",
+        "mutation of the front at random, a genetic algorithm without a model, or NSGA-II, whose population is `pool` "
+        "of all that was evaluated (extra 'mo').",
         choices=PROPOSERS,
     )
     rounds: int = setting(64, "Rounds after the initial design.", interval="[1, inf)", source="mogfn-al")

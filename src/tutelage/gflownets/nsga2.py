@@ -55,8 +55,7 @@ def nsga2(problem: Problem, shared: GFlowNetConfig, config: NSGA2Config) -> Meth
     Raises:
         BadInput: without pymoo, or if the problem has no `variation`.
     """
-    if importlib.util.find_spec("pymoo") is None:
-        raise BadInput("nsga2 needs the package pymoo: pip install 'tutelage[mo]'")
+    check_installed()
     if problem.variation is None:
         raise BadInput("nsga2: the problem has no variation, which makes children of parents")
     variation = jax.jit(problem.variation)
@@ -122,6 +121,12 @@ def nsga2(problem: Problem, shared: GFlowNetConfig, config: NSGA2Config) -> Meth
         return jax.tree.map(lambda leaf: leaf[chosen], state.objects)
 
     return Method(init, propose, learn, sample, on_host=True)
+
+
+def check_installed() -> None:
+    """Raises `BadInput` without pymoo."""
+    if importlib.util.find_spec("pymoo") is None:
+        raise BadInput("nsga2 needs the package pymoo: pip install 'tutelage[mo]'")
 
 
 def survivors(

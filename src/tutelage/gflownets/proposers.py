@@ -100,8 +100,10 @@ def mogfn(
 ) -> Callable[[GFlowNetState, Fitted, Situation, Key[Array, ""]], tuple[GFlowNetState, Candidates, Metrics]]:
     """`(sampler, fitted, situation, key) -> (sampler, candidates, metrics)`.
 
-    ℓ(x) = max(β (log a(x) − c), floor), where c is the largest log a among random mutants of the pool: an acquisition
-    has no natural scale, and far from 1 it would sink below the floor everywhere. What is evaluated has the floor. With
+    ℓ(x) = max(β' (log a(x) − c), floor), where c is the largest log a among random edits of the pool: an acquisition
+    has no natural scale, and far from 1 it would sink below the floor everywhere. Nor has its logarithm a natural
+    range: β' is β, or less where so large an exponent would bring more than half of the random edits below half of the
+    floor, for a sampler that sees nothing else has nothing to learn from. What is evaluated has the floor. With
     preferences, a(x | w) is the expected improvement of w·f over the best w·y so far.
     """
     conditional, floor = config.gflownet.preference.use, config.gflownet.reward.floor
@@ -129,12 +131,20 @@ def mogfn(
         number = at.pool.shape[0] * per_start
         starts = jnp.repeat(at.pool, per_start, axis=0)
         asked = draw_conditions(k_asked, number, num_objectives, config.gflownet.preference, config.gflownet.beta)
-        unit = jnp.max(asked_for(substituted(k_probe, starts, num_letters), asked.preference))
+
+        def probe(objects: Int[Array, "n L"], key: Key[Array, ""]) -> tuple[Int[Array, "n L"], Float[Array, "n"]]:
+            objects = substituted(key, objects, num_letters)
+            return objects, asked_for(objects, asked.preference)
+
+        _, probed = jax.lax.scan(probe, starts, jax.random.split(k_probe, config.max_edits or starts.shape[1]))
+        unit = jnp.max(probed)
+        steepest = -0.5 * floor / jnp.maximum(unit - jnp.median(probed), 1e-6)
+        beta = jnp.minimum(at.beta, steepest)
 
         def update(sampler: GFlowNetState, _: None) -> tuple[GFlowNetState, Metrics]:
             draft = trainer.propose(sampler)
             log_a = asked_for(draft.objects, draft.memory.condition.preference)
-            log_reward = jnp.maximum(at.beta * (log_a - unit), floor)
+            log_reward = jnp.maximum(beta * (log_a - unit), floor)
             sampler, metrics = trainer.train(sampler, draft.memory, log_reward)
             floored = jnp.mean(log_reward <= floor, dtype=jnp.float32)
             return sampler, {**metrics, "log_reward": log_reward.mean(), "reward_floor": floored}
@@ -143,7 +153,7 @@ def mogfn(
         objects = trainer.sample(sampler, k_sample, asked, start=starting_at(starts))
         last = -(-config.opt_steps // 5)
         found = {name: metric[-last:].mean() for name, metric in metrics.items()}
-        return sampler, Candidates(objects, plain(objects)), found
+        return sampler, Candidates(objects, plain(objects)), found | {"beta": beta}
 
     return run
 

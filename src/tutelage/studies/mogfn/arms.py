@@ -78,6 +78,9 @@ ARMS = {
         {**ACTIVE, "active.proposer": "genetic"},
         "baseline",
     ),
+    "al_nsga2": _arm(
+        "NSGA-II with the same evaluations (pymoo; extra 'mo').", {**ACTIVE, "active.proposer": "nsga2"}, "baseline"
+    ),
     "weighted_log_sum": _ablation(
         "Objectives scalarised by the weighted sum of their logarithms.",
         SEQUENCES,
