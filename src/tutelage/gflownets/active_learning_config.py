@@ -146,6 +146,12 @@ class ActiveLearningConfig:
     gflownet: GFlowNetConfig = field(default_factory=edit_sampler, metadata={})
     warm: bool = setting(True, "Go on from the last round's GFlowNet instead of a fresh one.", source="mogfn-al")
     opt_steps: int = setting(1500, "Updates of the GFlowNet in a round.", interval="[1, inf)", source="mogfn-al")
+    elites: int = setting(
+        0,
+        "Best edits of each start that the GFlowNet also learns from within a round, as many as it draws itself; 0: "
+        "none, as published.",
+        interval="[0, inf)",
+    )
     eval_samples: int = setting(
         50, "Candidates sampled (or mutants made) for each start of the pool.", interval="[1, inf)", source="mogfn-al"
     )

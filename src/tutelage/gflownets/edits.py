@@ -49,6 +49,11 @@ def starting_at(tokens: Int[Array, "*b L"]) -> Edit:
     return Edit(tokens, tokens, jnp.zeros(tokens.shape, bool), jnp.zeros(tokens.shape[:-1], bool))
 
 
+def edited_to(start: Int[Array, "*b L"], tokens: Int[Array, "*b L"]) -> Edit:
+    """The terminal states of the objects `tokens` that come from those sequences."""
+    return Edit(start, tokens, tokens != start, jnp.ones(tokens.shape[:-1], bool))
+
+
 def edit_environment(
     start: Int[np.ndarray, "L"], num_letters: int, *, max_edits: int = 0, min_edits: int = 1
 ) -> Environment:
@@ -118,7 +123,7 @@ def edit_environment(
         return states, actions, jnp.append(stopped(state), state.edited & ~stopped(state))
 
     def terminal(tokens: Int[Array, "L"]) -> Edit:
-        return Edit(origin, tokens, tokens != origin, jnp.ones((), bool))
+        return edited_to(origin, tokens)
 
     return Environment(
         num_actions=1 + length * num_letters,

@@ -8,7 +8,7 @@ the latent features of the masked letters along the gradient before it decodes t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,14 @@ from tutelage.gflownets.acquisition import (
 )
 from tutelage.gflownets.active_learning_config import ActiveLearningConfig
 from tutelage.gflownets.condition import draw_conditions
-from tutelage.gflownets.edits import Edit, starting_at
+from tutelage.gflownets.edits import Edit, edited_to, starting_at
+from tutelage.gflownets.elites import Elites, draw, insert, no_elites
+from tutelage.gflownets.environment import Environment
 from tutelage.gflownets.gflownet import GFlowNetState, Trainer
 from tutelage.gflownets.method import Metrics
+from tutelage.gflownets.rollout import backward_rollout, where_rows
 from tutelage.gflownets.surrogate import Fitted
+from tutelage.gflownets.trajectories import Trajectories
 
 
 class Situation(NamedTuple):
@@ -96,7 +100,7 @@ def pool_starts(key: Key[Array, ""], number: int, pool: Int[Array, "P L"]) -> Ed
 
 
 def mogfn(
-    trainer: Trainer, num_letters: int, config: ActiveLearningConfig
+    trainer: Trainer, edits: Environment, num_letters: int, config: ActiveLearningConfig
 ) -> Callable[[GFlowNetState, Fitted, Situation, Key[Array, ""]], tuple[GFlowNetState, Candidates, Metrics]]:
     """`(sampler, fitted, situation, key) -> (sampler, candidates, metrics)`.
 
@@ -105,14 +109,29 @@ def mogfn(
     range: β' is β, or less where so large an exponent would bring more than half of the random edits below half of the
     floor, for a sampler that sees nothing else has nothing to learn from. What is evaluated has the floor. With
     preferences, a(x | w) is the expected improvement of w·f over the best w·y so far.
+
+    With `elites`, each trajectory is followed by one that is built backwards from one of the best edits of its start so
+    far, at first of the random ones: side by side, so that groups which share log Z have some of both.
     """
     conditional, floor = config.gflownet.preference.use, config.gflownet.reward.floor
     per_start = config.eval_samples
 
+    def joined(key: Key[Array, ""], elites: Elites, pool_row: Int[Array, "n"], fresh: Trajectories) -> Trajectories:
+        """With a trajectory to an elite of the same start after each; with itself where there is none."""
+        k_draw, k_back = jax.random.split(key)
+        objects, some = draw(elites, k_draw, pool_row)
+        begin = fresh.start.tokens
+        objects = jnp.where(some[:, None], objects, fresh.objects)
+        old = backward_rollout(
+            edits, k_back, objects, fresh.condition, start=fresh.start, terminal=edited_to(begin, objects)
+        )
+        old = where_rows(some, old, fresh)
+        return jax.tree.map(lambda *rows: jnp.stack(rows, axis=1).reshape(-1, *rows[0].shape[1:]), fresh, old)
+
     def run(
         sampler: GFlowNetState, fitted: Fitted, at: Situation, key: Key[Array, ""]
     ) -> tuple[GFlowNetState, Candidates, Metrics]:
-        k_acquisition, k_probe, k_asked, k_sample = jax.random.split(key, 4)
+        k_acquisition, k_probe, k_asked, k_sample, k_replay = jax.random.split(key, 5)
         acquisition = acquired(k_acquisition, fitted, at, config)
         observed, num_objectives = fitted.scaling(at.rewards), at.rewards.shape[1]
 
@@ -134,22 +153,39 @@ def mogfn(
 
         def probe(objects: Int[Array, "n L"], key: Key[Array, ""]) -> tuple[Int[Array, "n L"], Float[Array, "n"]]:
             objects = substituted(key, objects, num_letters)
-            return objects, asked_for(objects, asked.preference)
+            return objects, (objects, asked_for(objects, asked.preference))
 
-        _, probed = jax.lax.scan(probe, starts, jax.random.split(k_probe, config.max_edits or starts.shape[1]))
+        _, (edited, probed) = jax.lax.scan(
+            probe, starts, jax.random.split(k_probe, config.max_edits or starts.shape[1])
+        )
         unit = jnp.max(probed)
         steepest = -0.5 * floor / jnp.maximum(unit - jnp.median(probed), 1e-6)
         beta = jnp.minimum(at.beta, steepest)
 
-        def update(sampler: GFlowNetState, _: None) -> tuple[GFlowNetState, Metrics]:
-            draft = trainer.propose(sampler)
-            log_a = asked_for(draft.objects, draft.memory.condition.preference)
+        def update(carry: tuple[GFlowNetState, Elites], key: Key[Array, ""]) -> tuple[Any, Metrics]:
+            sampler, elites = carry
+            trajectories: Trajectories = trainer.propose(sampler).memory
+            own = slice(None)
+            if config.elites:
+                fresh, own = trajectories._replace(log_pf=None, log_flow=None), slice(None, None, 2)
+                pool_row = jnp.argmax(jnp.all(fresh.start.tokens[:, None] == at.pool, axis=-1), axis=1)
+                trajectories = joined(key, elites, pool_row, fresh)
+            log_a = asked_for(trajectories.objects, trajectories.condition.preference)
             log_reward = jnp.maximum(beta * (log_a - unit), floor)
-            sampler, metrics = trainer.train(sampler, draft.memory, log_reward)
+            sampler, metrics = trainer.train(sampler, trajectories, log_reward)
+            if config.elites:
+                elites = insert(elites, pool_row, trajectories.objects[own], log_a[own], LOWEST)
+            log_reward = log_reward[own]
             floored = jnp.mean(log_reward <= floor, dtype=jnp.float32)
-            return sampler, {**metrics, "log_reward": log_reward.mean(), "reward_floor": floored}
+            return (sampler, elites), {**metrics, "log_reward": log_reward.mean(), "reward_floor": floored}
 
-        sampler, metrics = jax.lax.scan(update, sampler._replace(context=at.pool), None, length=config.opt_steps)
+        elites = no_elites(at.pool.shape[0], config.elites, at.pool.shape[1])
+        if config.elites:
+            rows = jnp.tile(jnp.repeat(jnp.arange(at.pool.shape[0]), per_start), len(probed))
+            elites = insert(elites, rows, edited.reshape(-1, starts.shape[1]), probed.reshape(-1), LOWEST)
+        (sampler, _), metrics = jax.lax.scan(
+            update, (sampler._replace(context=at.pool), elites), jax.random.split(k_replay, config.opt_steps)
+        )
         objects = trainer.sample(sampler, k_sample, asked, start=starting_at(starts))
         last = -(-config.opt_steps // 5)
         found = {name: metric[-last:].mean() for name, metric in metrics.items()}

@@ -129,13 +129,15 @@ def backward_rollout(
     condition: Condition,
     *,
     start: State | None = None,
+    terminal: State | None = None,
 ) -> Trajectories:
     """One trajectory to each object, drawn from the backward policy.
 
     Args:
         start: [B, …], the states at which to end (the source unless given); each must be an ancestor of its object.
+        terminal: [B, …], the states in which the objects are complete, where the objects alone do not tell.
     """
-    state = jax.vmap(environment.terminal)(objects)
+    state = jax.vmap(environment.terminal)(objects) if terminal is None else terminal
     batch, length = jax.tree.leaves(state)[0].shape[0], environment.max_steps
     start = sources(environment, batch) if start is None else start
 

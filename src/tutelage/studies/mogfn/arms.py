@@ -235,8 +235,9 @@ ACTIVE_QUICK = {
     "active.initial": 16,
     "active.pool": 8,
     "active.max_edits": 4,
-    "active.eval_samples": 16,
+    "active.eval_samples": 50,
     "active.opt_steps": 200,
+    "active.elites": 16,
     "active.surrogate.encoder.embed": 32,
     "active.surrogate.encoder.latent": 8,
     "active.surrogate.encoder.blocks": 1,
@@ -246,7 +247,7 @@ ACTIVE_QUICK = {
     "active.gflownet.network.width": 32,
     "active.gflownet.network.layers": 1,
     "active.gflownet.network.heads": 4,
-    "active.gflownet.optimizer.learning_rate": 1e-3,
+    "active.gflownet.optimizer.learning_rate": 3e-3,
     "active.gflownet.optimizer.z_learning_rate": 1e-2,
     "active.gflownet.beta.value": 8.0,
     "active.gflownet.loss.kind": "vargrad",
@@ -269,9 +270,10 @@ PAPER = {
 }
 
 
-def _sized(config: Config, changes: dict[str, Any]) -> Config:
+def _sized(config: Config, changes: dict[str, Any], active: dict[str, Any]) -> Config:
     if config.method == "active":
-        return override(config, {"schedule.num_updates": 65, "schedule.log_every": 1, "schedule.evaluate_every": 1})
+        every = {"schedule.num_updates": 65, "schedule.log_every": 1, "schedule.evaluate_every": 1}
+        return override(config, every | active)
     network: dict[str, Any] = {"gflownet.network.width": 64, "gflownet.network.layers": 3}
     if config.problem == "ngrams":
         # As published for bigrams of 36 letters, 96; in the arms with more or less of it, as much more or less.
@@ -291,8 +293,8 @@ PRESETS = {
     ),
     "standard": Preset(
         "Sequences of 36 letters from twenty, a grid of 32×32: at most an hour on one GPU.",
-        lambda config: _sized(config, {"gflownet.optimizer.learning_rate": 1e-3}),
+        lambda config: _sized(config, {"gflownet.optimizer.learning_rate": 1e-3}, {"active.elites": 32}),
         seeds=3,
     ),
-    "paper": Preset("The publication's settings.", lambda config: _sized(config, PAPER), seeds=3),
+    "paper": Preset("The publication's settings.", lambda config: _sized(config, PAPER, {}), seeds=3),
 }
