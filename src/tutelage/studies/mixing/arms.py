@@ -76,12 +76,13 @@ def _games(config: Config, scale: str) -> Config:
     measured = {"games.sweep.eps": 0.2, "games.sweep.quantile": 0.5}
     match scale:
         case "quick":
-            updates, per_turn = (240, 20) if turns else (120, 120)
-            sizes = {"games.training.num_envs": 32, "games.training.width": 64}
+            updates, per_turn = (150, 25) if turns else (60, 60)
+            sizes = {"games.training.num_envs": 32, "games.training.width": 64, "games.episodes": 32}
             sweep: dict[str, Any] = {
                 "games.sweep.switch_every": (400, 800, 1600, 3200),
                 "games.sweep.num_tasks": (1, 2, 3),
                 "games.sweep.num_steps": 25_600,
+                "games.sweep.num_rollouts": 16,
             }
         case "standard":
             updates, per_turn = (2400, 100) if turns else (1000, 1000)
