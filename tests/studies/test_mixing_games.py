@@ -160,7 +160,7 @@ def test_exponents_leave_out_what_was_not_reached_whole():
 
     points = [point(choice, every, every) for choice in ("ab", "ac", "bc") for every in (10, 20, 40)]
     points += [point("abc", 10, 15.0), point("abc", 20, 30.0), point("abc", 40, math.inf)]
-    assert not any(name.startswith("tasks") for name in game_figures.of_points(points))  # two |Z| are no fit
+    assert not any(name.startswith("tasks_exponent") for name in game_figures.of_points(points))  # two |Z| are no fit
     points += [point("abcd", every, 2 * every) for every in (10, 20, 40)]
     figures = game_figures.of_points(points)
     assert figures["reached"] == pytest.approx(14 / 15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tutelage.continual.agents_config import KINDS
@@ -105,7 +106,7 @@ def _games(config: Config, scale: str) -> Config:
         "games.training.num_updates": updates,
         "games.training.updates_per_task": per_turn,
         "schedule.num_updates": updates,
-        "schedule.log_every": 20,
+        "schedule.log_every": math.gcd(20, per_turn),
         "schedule.evaluate_every": per_turn if turns else 0,
     }
     return override(config, {**sizes, **measured, **sweep, **scheduled})
