@@ -50,7 +50,8 @@ def test_every_agent_lives_and_has_finite_figures(arm: str) -> None:
 
 def test_evaluation_changes_nothing_and_a_saved_life_goes_on_to_the_same_bits() -> None:
     program = study.build(tiny("on_policy_rho"), [3])
-    whole, _ = program.update(program.init(), 2)
+    half, _ = program.update(program.init(), 1)
+    whole, _ = program.update(half, 1)
     half, _ = program.update(program.init(), 1)
     program.evaluate(half, 1)
     rest, _ = program.update(program.load(program.save(half)), 1)
