@@ -1,4 +1,4 @@
-"""UCRL2 and posterior sampling: confidence sets, extended value iteration, posteriors and episodes, literally."""
+"""UCRL2 and posterior sampling: confidence sets, value iteration, posteriors and episodes, literally."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.optimize import linprog
-from small_agents import agent, begun, fed, last
+from small_agents import agent, begun, fed, last, random_steps
 
 from tutelage.continual.agents.agent import begin, live
-from tutelage.continual.agents.psrl import sampled
+from tutelage.continual.agents.psrl import best_policy, log_gammas, sampled
 from tutelage.continual.agents.ucrl2 import optimistic, widths
+from tutelage.continual.agents_config import PSRLConfig
 from tutelage.continual.planning import solve_gain
-from tutelage.continual.tabular import precise
+from tutelage.continual.tabular import precise, tabular_mdp
 from tutelage.continual.worlds.garnet import garnet
+
+pytestmark = pytest.mark.xdist_group("agents_optimism")  # One worker compiles what they share.
 
 UCRL2, PSRL = agent("ucrl2", 8, 3, scale=0.01), agent("psrl", 8, 3)
 
@@ -125,18 +129,32 @@ def test_psrl_ends_an_episode_when_it_outgrows_the_last_or_a_count_doubles():
     assert (new == 0).all()
 
 
+def test_log_gammas_have_the_law_of_gammas():
+    shapes, number = np.array([0.01, 0.3, 1.0, 1.01, 4.0, 300.0]), 5000
+    with precise():
+        drawn = jax.jit(log_gammas)(jax.random.key(0), jnp.repeat(jnp.asarray(shapes), number))
+    found = np.asarray(drawn).reshape(len(shapes), number)
+    assert all(stats.kstest(row, stats.loggamma(a).cdf).pvalue > 1e-3 for row, a in zip(found, shapes, strict=True))
+    # And independent: of the draws beside them, and of those of other shapes.
+    correlated = np.corrcoef(np.vstack([found, np.roll(found, 1, axis=1)]))
+    assert (np.abs(correlated - np.eye(2 * len(shapes))) < 0.07).all()
+
+
 def test_psrl_draws_from_the_posterior():
     made = agent("psrl", 3, 2, prior=2.0)
     steps = [(0, 1, 1.0, 2), (0, 1, 0.25, 2), (0, 1, 0.0, 0), (2, 0, 1.0, 1)]
-    state, number = last(fed(made, begun(made), steps)), 4000
+    number = 4000
     with precise():
+        state, hyper = begun(made), {"prior": jnp.float64(2)}
+        alpha, good, bad = np.full((3, 2, 3), 2 / 3), np.ones((3, 2)), np.ones((3, 2))
+        for s, a, reward, successor in steps:
+            alpha[s, a, successor] += 1
+            good[s, a] += reward
+            bad[s, a] += 1 - reward
+        counts, visits = jnp.asarray(alpha - 2 / 3), jnp.asarray(good + bad - 2)
+        state = state._replace(counts=counts, visits=visits, paid=jnp.asarray(good - 1), hyper=hyper)
         draw = jax.jit(jax.vmap(lambda key: sampled(key, state)))
         p, r = (np.asarray(found) for found in draw(jax.random.split(jax.random.key(4), number)))
-    alpha, good, bad = np.full((3, 2, 3), 2 / 3), np.ones((3, 2)), np.ones((3, 2))
-    for s, a, reward, successor in steps:
-        alpha[s, a, successor] += 1
-        good[s, a] += reward
-        bad[s, a] += 1 - reward
     total = alpha.sum(-1, keepdims=True)
     for found, mean, variance in (
         (p, alpha / total, alpha * (total - alpha) / total**2 / (total + 1)),
@@ -144,6 +162,55 @@ def test_psrl_draws_from_the_posterior():
     ):
         assert (np.abs(found.mean(axis=0) - mean) < 5 * np.sqrt(variance / number)).all()
         assert found.var(axis=0) == pytest.approx(variance, rel=0.15)
+
+
+def test_psrl_is_the_algorithm_of_its_paper():
+    """Counts, ends of episodes and plans anew from the steps; what is drawn is judged by itself, above."""
+    S, A, number, seed = 8, 3, 120, 3
+    steps = random_steps(S, A, number, seed)
+    found = fed(PSRL, begun(PSRL), steps, seed)
+    counts, paid, before = np.zeros((S, A, S)), np.zeros((S, A)), np.zeros((S, A))
+    length, last_length, policy, episodes = 0, 0, np.asarray(begun(PSRL).policy), 0
+    with precise():
+        draw, blank = jax.jit(sampled), begun(PSRL)
+        for i, key in enumerate(jax.random.split(jax.random.key(seed), number)):
+            s, a, r, successor = steps[i]
+            counts[s, a, successor] += 1
+            paid[s, a] += r
+            length += 1
+            visits = counts.sum(-1)
+            if length > last_length or (visits > 2 * before).any():
+                episodes, last_length, length, before = episodes + 1, length, 0, visits
+                known = blank._replace(counts=jnp.asarray(counts), visits=jnp.asarray(visits), paid=jnp.asarray(paid))
+                values = _value_iteration(*(np.asarray(table) for table in draw(key, known)))
+                policy = found.policy[i]
+                assert (values[np.arange(S), policy] >= values.max(axis=1) - 1e-9).all()
+            assert (found.policy[i] == policy).all() and found.length[i] == length
+    assert 10 < episodes < number
+
+
+def _value_iteration(p, r, span=1e-3, laziness=0.05):
+    """The last values [S, A]: sweeps until one changes all states by the same, to `span`."""
+    u = np.zeros(len(p))
+    while True:
+        values = r + p @ u
+        change = values.max(axis=1) - u
+        if np.ptp(change) < span:
+            return r + p @ (u + (1 - laziness) * change)
+        u = u + (1 - laziness) * change
+
+
+def test_the_plan_of_psrl_is_as_good_as_the_span_says():
+    rng, span = np.random.default_rng(5), 1e-3
+    with precise():
+        plan = jax.jit(lambda p, r: best_policy(p, r, PSRLConfig(span=span)))
+        tables = [(rng.dirichlet(np.full(8, 0.3), (8, 3)), rng.random((8, 3))) for _ in range(20)]
+        # Around in a circle, forwards or back: of period 2.
+        around = np.stack([np.roll(np.eye(8), shift, axis=1) for shift in (1, -1, 1)], axis=1)
+        for p, r in [*tables, (around, rng.random((8, 3)))]:
+            policy = np.asarray(plan(jnp.asarray(p), jnp.asarray(r)))
+            reached = solve_gain(tabular_mdp(p[np.arange(8), policy][:, None], r[np.arange(8), policy][:, None]))
+            assert reached.rho >= solve_gain(tabular_mdp(p, r)).rho - span
 
 
 @pytest.mark.parametrize("made", [UCRL2, PSRL], ids=["ucrl2", "psrl"])

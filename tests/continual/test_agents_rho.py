@@ -20,6 +20,8 @@ from tutelage.continual.deviations import ChainInverse, inverted
 from tutelage.continual.tabular import precise
 from tutelage.continual.worlds import chains, rooms
 
+pytestmark = pytest.mark.xdist_group("agents_rho")  # One worker compiles what they share.
+
 PRIOR = 1e-4
 S, A = 5, 3
 STEPS = random_steps(S, A, 41)
@@ -154,6 +156,9 @@ def test_iterative_rho_refines_the_law_that_it_keeps():
         assert np.asarray(states.law)[i] == pytest.approx(kept, abs=1e-12)
 
 
+CLIMBING = {baseline: agent("rho_gradient", S, A, steps=2, baseline=baseline) for baseline in (False, True)}
+
+
 @pytest.fixture(scope="module")
 def climber():
     """A state of ρ policy gradient before the last step, and p̂ and r̂ after it."""
@@ -174,7 +179,7 @@ def test_rho_gradient_climbs_the_scores_of_what_it_draws(climber, baseline):
         for s, a in (one, other):
             after[s] += 0.5 * scores[s, a] * (np.eye(A)[a] - policy[s]) / 0.9
         outcomes.append((np.prod([shares[s] * policy[s, a] for s, a in (one, other)]), after))
-    states = updated_often(agent("rho_gradient", S, A, steps=2, baseline=baseline), before, STEPS[20], 4000)
+    states = updated_often(CLIMBING[baseline], before, STEPS[20], 4000)
     assert_law(states.logits, outcomes)
     climbed = _softmax(np.asarray(last(states).logits) / 0.9)
     assert_chain_fits(last(states), climbed, 1e-9, 1e-8)
@@ -188,6 +193,19 @@ def test_rho_gradient_climbs_the_scores_of_what_it_draws(climber, baseline):
     assert mean == pytest.approx(2 * 0.5 * slope, abs=1e-8)
     # It climbs: the model's gain rises along it.
     assert gain(p, r, _softmax((logits + 0.01 * slope) / 0.9)) > gain(p, r, policy)
+
+
+@pytest.mark.parametrize("entry", [0.0, np.nan, np.inf], ids=["every-deviation-closes-a-class", "nan", "inf"])
+def test_rho_gradient_is_not_moved_by_scores_that_are_not_finite(climber, entry):
+    """Of an inverse of zeros every deviation looks multichain, and those of one with NaN or ∞ have no gain at all."""
+    before, *_ = climber
+    with precise():
+        broken = before.chain.inverse._replace(M=jnp.full((S, S), entry))
+    before = before._replace(chain=before.chain._replace(inverse=broken))
+    after = last(updated_often(CLIMBING[True], before, STEPS[20], 4000))
+    assert (np.asarray(after.logits) == np.asarray(before.logits)).all()
+    # Nor is the chain lost: the step ends with an inverse made anew.
+    assert_chain_fits(after, _softmax(np.asarray(before.logits) / 0.9), 1e-9, 1e-8)
 
 
 def _softmax(logits):

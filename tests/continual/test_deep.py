@@ -20,6 +20,8 @@ from tutelage.lab.program import Sometimes
 from tutelage.measures.forgetting import average_performance, forgetting
 from tutelage.measures.mixing import return_mixing_estimate, scaling_exponent
 
+pytestmark = pytest.mark.xdist_group("deep")  # One worker compiles what they share.
+
 SMALL = TrainingConfig(
     num_envs=16,
     num_steps=8,
@@ -158,7 +160,7 @@ def test_somebody_elses_policy_is_a_function_of_observation_and_key():
 
     assert isinstance(right, Policy)
     streams = [
-        np.asarray(reward_stream(jax.random.key(1), env, right, 4, 30))
+        np.asarray(jax.jit(lambda key, env=env: reward_stream(key, env, right, 4, 30))(jax.random.key(1)))
         for env in (echo("same"), echo("other", reverse=True))
     ]
     assert (streams[0] == 1).all() and (streams[1] == 0).all()
@@ -194,11 +196,15 @@ def test_worlds_wait_while_others_have_their_turn(trained):
 
 def test_a_scan_of_updates_is_the_updates(trained):
     envs, training, states, metrics, _ = trained
-    state, found = jax.jit(lambda key: train(training, key, 90))(jax.random.key(0))
+
+    @jax.jit
+    def trained_and_played(key, playing):
+        state, found = train(training, key, 90)
+        return state, found, reward_stream(playing, envs[1], sampled(state.learner.net), 8, 20)
+
+    state, found, stream = trained_and_played(jax.random.key(0), jax.random.key(3))
     assert int(state.updates) == int(states[2].updates) == 90
     np.testing.assert_allclose(found["reward/same"][:5], [m["reward/same"].value for m in metrics[:5]], atol=1e-6)
-    policy = sampled(state.learner.net)
-    stream = reward_stream(jax.random.key(3), envs[1], policy, 8, 20)
     assert stream.mean() > 0.85
 
 

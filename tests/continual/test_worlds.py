@@ -108,7 +108,7 @@ def test_scale_class_has_the_gains_mixing_times_and_diameters_of_the_table(lengt
 
 
 def test_mixing_times_grow_as_k_to_the_1_9_and_l_to_the_2_2():
-    numbers, lengths = [4, 6, 8, 12], [5, 6, 7, 8, 9, 10, 11, 12]
+    numbers, lengths = [4, 6, 8, 12], [5, 6, 8, 10, 12]
     in_k = _slope(numbers, [_steps(_optimal(rooms.n_bottleneck(5, k).mdp)) for k in numbers])
     in_l = _slope(lengths, [_steps(_optimal(rooms.n_bottleneck(n, 2).mdp)) for n in lengths])
     assert 1.7 <= in_k <= 2.1 and 2.0 <= in_l <= 2.4

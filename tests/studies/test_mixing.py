@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from tutelage import studies
+from tutelage.continual.planning import solve_gain
+from tutelage.continual.tabular import tabular_mdp
 from tutelage.lab import configuration
 from tutelage.lab.errors import BadInput
 from tutelage.lab.study import RunResult
 from tutelage.measures.claims import judge_all
-from tutelage.studies.mixing.build import measured
+from tutelage.studies.mixing.build import best_gain, measured, world_of
 
 study = studies.load("mixing")
 TINY = {"life.steps_per_update": 20, "schedule.num_updates": 2, "schedule.log_every": 1, "world.rooms": 2}
@@ -48,7 +50,8 @@ def test_every_agent_lives_and_has_finite_figures(arm: str) -> None:
 
 def test_evaluation_changes_nothing_and_a_saved_life_goes_on_to_the_same_bits() -> None:
     program = study.build(tiny("on_policy_rho"), [3])
-    whole, _ = program.update(program.init(), 2)
+    half, _ = program.update(program.init(), 1)
+    whole, _ = program.update(half, 1)
     half, _ = program.update(program.init(), 1)
     program.evaluate(half, 1)
     rest, _ = program.update(program.load(program.save(half)), 1)
@@ -74,6 +77,18 @@ def test_members_have_the_figures_of_the_specification(rooms: int, expected: tup
     assert gain == pytest.approx(expected[0], abs=1e-8)
     assert steps == expected[1]
     assert diameter == pytest.approx(expected[2], abs=1e-4)
+
+
+@pytest.mark.parametrize("preset", study.presets)
+def test_the_goals_of_a_preset_reach_its_world(preset: str) -> None:
+    """Exact gains of the four rooms with these goals, which are not those that the rooms have of themselves."""
+    config = configured("on_policy_rho", preset)
+    assert config.world.goals == (3, 4, 0, 2, 4, 4, 4, 3)
+    assert best_gain(config.world) == pytest.approx(0.27299556, abs=1e-8)
+    mdp, epsilon = world_of(config.world).mdp, config.agent.on_policy_rho.epsilon
+    P, R = (np.asarray(table, np.float64) for table in (mdp.P, mdp.R))
+    mixed = [(1 - epsilon) * table + epsilon * table.mean(axis=1, keepdims=True) for table in (P, R)]
+    assert solve_gain(tabular_mdp(*mixed)).rho == pytest.approx(0.24902, abs=5e-6)
 
 
 def test_a_life_shows_how_its_world_forgets() -> None:

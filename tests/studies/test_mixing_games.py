@@ -21,6 +21,8 @@ from tutelage.measures.mixing import return_mixing_estimate
 from tutelage.studies.mixing import config as mixing_config
 from tutelage.studies.mixing import game_figures, games
 
+pytestmark = pytest.mark.xdist_group("mixing_games")  # One worker compiles what they share.
+
 study = studies.load("mixing")
 RATES = {"Asterix": 1.0, "Breakout": 3.0}
 TINY = {
@@ -160,7 +162,7 @@ def test_exponents_leave_out_what_was_not_reached_whole():
 
     points = [point(choice, every, every) for choice in ("ab", "ac", "bc") for every in (10, 20, 40)]
     points += [point("abc", 10, 15.0), point("abc", 20, 30.0), point("abc", 40, math.inf)]
-    assert not any(name.startswith("tasks") for name in game_figures.of_points(points))  # two |Z| are no fit
+    assert not any(name.startswith("tasks_exponent") for name in game_figures.of_points(points))  # two |Z| are no fit
     points += [point("abcd", every, 2 * every) for every in (10, 20, 40)]
     figures = game_figures.of_points(points)
     assert figures["reached"] == pytest.approx(14 / 15)
@@ -170,13 +172,29 @@ def test_exponents_leave_out_what_was_not_reached_whole():
     assert figures["tasks_exponent"] == pytest.approx(1)
 
 
+def test_growth_from_the_fewest_games_to_the_most_is_their_ratio_where_both_are_known():
+    def point(tasks: str, every: int, steps: float) -> SweepPoint:
+        known = return_mixing_estimate(np.ones((2, 10)), 0.1)
+        return SweepPoint(tuple(tasks), every, known._replace(steps=steps))
+
+    points = [point("a", 10, 1.0)]
+    points += [point(choice, every, every * size) for every in (10, 20) for choice, size in (("ab", 2), ("ac", 8))]
+    points += [point("abc", 10, 50.0), point("abc", 20, 100.0), point("ab", 40, 60.0), point("ac", 40, 240.0)]
+    points += [point("abc", 40, math.inf)]
+    figures = game_figures.of_points(points)
+    assert figures["tasks_ratio"] == pytest.approx(5 / 4)  # 50 to √(20·80); of τ = 40 only the one is known
+    assert figures["tasks_power"] == pytest.approx(math.log(5 / 4) / math.log(3 / 2))
+    assert "tasks_ratio" not in game_figures.of_points(points[:3])
+
+
 def test_panels_show_games_over_seeds_and_claims_are_judged():
     results = [
         RunResult(
             "minatar_sweep",
             seed,
             {f"t_ret@{z},{every}": (1 + 0.1 * seed) * z * every for z in (2, 3) for every in (10, 20)}
-            | {"reached": 1.0, "switching_exponent": 1 + 0.01 * seed, "tasks_exponent": 0.3, "t_ret/a+b@10": 20.0},
+            | {"reached": 1.0, "switching_exponent": 1 + 0.01 * seed, "t_ret/a+b@10": 20.0}
+            | {"tasks_ratio": 1.1, "tasks_power": 0.235},
         )
         for seed in range(3)
     ] + [
@@ -200,6 +218,9 @@ def test_panels_show_games_over_seeds_and_claims_are_judged():
         "minatar-switching-turns",
     ]
     assert "Fitted power: 1.01 [1.00, 1.02]." in shown["minatar-sweep-growth-in-switching"].caption
+    assert "From the fewest games in turns to the most: 1.10 [1.10, 1.10] times as long." in (
+        shown["minatar-sweep-growth-in-tasks"].caption
+    )
     verdicts = {claim.name: judgement.verdict for claim, judgement in judge_all(study.claims, results)}
     assert verdicts["switching_linear_at_least"] == verdicts["switching_linear_at_most"] == "holds"
     assert verdicts["tasks_linear_at_least"] == "fails"
@@ -223,7 +244,7 @@ def test_panels_show_games_over_seeds_and_claims_are_judged():
         (
             "minatar_switching",
             {"games.training.updates_per_task": 7},
-            "games.training.num_updates = 240: must be a multiple of games.training.updates_per_task, 7",
+            "games.training.num_updates = 150: must be a multiple of games.training.updates_per_task, 7",
         ),
     ],
 )
@@ -237,7 +258,7 @@ def test_what_can_be_run_but_not_told_is_warned_of():
         "fewer than 3 leave out a beginning"
         in study.check(configured("minatar_sweep", **{"games.sweep.num_rollouts": 2}))[0]
     )
-    few = {"games.training.updates_per_task": 120}
+    few = {"games.training.updates_per_task": 75}
     assert "2 turns are too few" in study.check(configured("minatar_switching", **few))[0]
     assert mixing_config.GAMES == minatar.GAMES
 

@@ -50,7 +50,8 @@ def refreshed(chain: PolicyChain, s: Int[Array, ""], config: InverseConfig) -> P
     """One step older; the inverse corrected where that is due, by the period or by the residual of its row s."""
     M, u = chain.inverse
     residual = M[s] - chain.P[s] @ M + u @ M
-    drifted = ~(jnp.abs(residual.at[s].add(-1)).max() <= config.tolerance)
+    # Entry by entry: a largest one need not be NaN where some are, as compilers may order them as they like.
+    drifted = ~(jnp.abs(residual.at[s].add(-1)) <= config.tolerance).all()
     age = (chain.age + 1) % config.period
     inverse = at_once(drifted | (age == 0), _corrected, chain.inverse, chain.inverse, chain.P)
     return chain._replace(inverse=inverse, age=age)
@@ -70,7 +71,7 @@ def _corrected(inverse: ChainInverse, P: Float[Array, "S S"]) -> ChainInverse:
 
     first = jnp.asarray(M + M @ error(jnp.asarray(M)))
     left = error(first)
-    converges = jnp.abs(left).sum(axis=1).max() < 0.1
+    converges = (jnp.abs(left).sum(axis=1) < 0.1).all()
     return ChainInverse(at_once(~converges, _anew, first + first @ left, P, u), u)
 
 

@@ -65,8 +65,8 @@ def rho_gradient(num_states: int, num_actions: int, config: RhoGradientConfig, m
         scores = jax.vmap(score)(at, chosen)
         if config.baseline:
             scores = scores - law_of(chain.inverse) @ chain.r
-        # A deviation without a gain (a second closed class) moves nothing.
-        scores = jnp.where(jnp.isnan(scores), 0, scores)
+        # A deviation without a gain (a second closed class, an inverse that is none until corrected) moves nothing.
+        scores = jnp.where(jnp.isfinite(scores), scores, 0)
         climb = scores[:, None] * (jax.nn.one_hot(chosen, num_actions, dtype=policy.dtype) - policy) / temperature
         logits = state.logits.at[at].add(state.hyper["learning_rate"] * climb)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tutelage.continual.agents_config import KINDS
@@ -76,12 +77,13 @@ def _games(config: Config, scale: str) -> Config:
     measured = {"games.sweep.eps": 0.2, "games.sweep.quantile": 0.5}
     match scale:
         case "quick":
-            updates, per_turn = (240, 20) if turns else (120, 120)
-            sizes = {"games.training.num_envs": 32, "games.training.width": 64}
+            updates, per_turn = (150, 25) if turns else (60, 60)
+            sizes = {"games.training.num_envs": 32, "games.training.width": 64, "games.episodes": 32}
             sweep: dict[str, Any] = {
                 "games.sweep.switch_every": (400, 800, 1600, 3200),
                 "games.sweep.num_tasks": (1, 2, 3),
                 "games.sweep.num_steps": 25_600,
+                "games.sweep.num_rollouts": 16,
             }
         case "standard":
             updates, per_turn = (2400, 100) if turns else (1000, 1000)
@@ -104,7 +106,7 @@ def _games(config: Config, scale: str) -> Config:
         "games.training.num_updates": updates,
         "games.training.updates_per_task": per_turn,
         "schedule.num_updates": updates,
-        "schedule.log_every": 20,
+        "schedule.log_every": math.gcd(20, per_turn),
         "schedule.evaluate_every": per_turn if turns else 0,
     }
     return override(config, {**sizes, **measured, **sweep, **scheduled})

@@ -106,11 +106,12 @@ CLAIMS = (
     ),
     *_between(
         "tasks_linear",
-        "tasks_exponent",
+        "tasks_power",
         "minatar_sweep",
         0.8,
         1.2,
-        "It grows about linearly in the number of games |Z|: its power",
+        "From two games in turns to all of them it grows about in proportion to their number |Z|: the power of |Z| "
+        "that the measured ratio is",
         DEMONSTRATED,
         3,
     ),

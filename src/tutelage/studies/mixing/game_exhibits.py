@@ -88,8 +88,10 @@ def _caption(runs: Sequence[Mapping[str, float]], word: str) -> str:
     known = [run[name] for run in runs if name in run]
     text = "Geometric mean over the choices of so many games."
     if known:
-        middle, low, high = _mean(known)
-        text += f" Fitted power: {middle:.2f}" + (f" [{low:.2f}, {high:.2f}]." if np.isfinite(low) else ".")
+        text += f" Fitted power: {_interval(*_mean(known))}."
+    ratios = [run["tasks_ratio"] for run in runs if word == "tasks" and "tasks_ratio" in run]
+    if ratios:
+        text += f" From the fewest games in turns to the most: {_interval(*_mean(ratios))} times as long."
     if len(runs) == 1:
         fits = [
             f"{'|Z|' if word == 'switching' else 'τ'} = {value}: {runs[0][f'{word}_exponent_low@{value}']:.2f} to "
@@ -102,6 +104,10 @@ def _caption(runs: Sequence[Mapping[str, float]], word: str) -> str:
 
 def _values(run: Mapping[str, float], prefix: str) -> list[int]:
     return sorted(int(name.removeprefix(prefix)) for name in run if name.startswith(prefix))
+
+
+def _interval(middle: float, low: float, high: float) -> str:
+    return f"{middle:.2f}" + (f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else "")
 
 
 def _seeds(number: int) -> str:

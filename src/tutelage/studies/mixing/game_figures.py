@@ -23,7 +23,9 @@ def of_streams(streams: Mapping[str, ArrayLike], config: SweepConfig) -> dict[st
     - `t_ret@Z,τ`: geometric mean over the choices of Z games, where all of them were reached;
     - `reached`: the share of the times that were;
     - `switching_exponent@Z`, `tasks_exponent@τ`: powers of τ and of |Z| with the bounds of their intervals (`_low`,
-      `_high`), and their means over Z and τ without the `@`.
+      `_high`), and their means over Z and τ without the `@`;
+    - `tasks_ratio`: t_ret of the most games over that of the fewest in turns, geometric mean over the τ at which both
+      are known; `tasks_power`: the power of |Z| that this ratio is, without a fit.
 
     Games that never score have no time, and neither have choices of them alone.
     """
@@ -45,7 +47,8 @@ def of_points(points: Sequence[SweepPoint]) -> dict[str, float]:
     for (number, every), group in itertools.groupby(sorted(points, key=cell), cell):
         times = np.array([point.estimate.steps for point in group])
         if np.isfinite(times).all():
-            figures[f"t_ret@{number}" + (f",{every}" if number > 1 else "")] = float(np.exp(np.log(times).mean()))
+            figures[_cell(number, every)] = float(np.exp(np.log(times).mean()))
+    figures |= _from_fewest_to_most(points, figures)
     in_switching, in_tasks = exponents(points)
     for word, fits in (("switching", in_switching), ("tasks", in_tasks)):
         for value, fit in fits.items():
@@ -100,6 +103,21 @@ def of_turns(games: Sequence[str], table: ArrayLike) -> dict[str, float]:
     if others.any():
         figures["forgotten"] = float((lost[others] / best[others]).mean())
     return figures
+
+
+def _from_fewest_to_most(points: Sequence[SweepPoint], figures: Mapping[str, float]) -> dict[str, float]:
+    numbers = {point.num_tasks for point in points if point.num_tasks > 1}
+    fewest, most = min(numbers, default=0), max(numbers, default=0)
+    ends = [(_cell(fewest, every), _cell(most, every)) for every in {point.switch_every for point in points}]
+    ratios = [figures[last] / figures[first] for first, last in ends if first in figures and last in figures]
+    if fewest == most or not ratios:
+        return {}
+    ratio = float(np.exp(np.log(ratios).mean()))
+    return {"tasks_ratio": ratio, "tasks_power": float(np.log(ratio) / np.log(most / fewest))}
+
+
+def _cell(number: int, every: int) -> str:
+    return f"t_ret@{number}" + (f",{every}" if number > 1 else "")
 
 
 def _name(point: SweepPoint) -> str:

@@ -116,7 +116,8 @@ def game_turns(config: Config, seeds: Sequence[int]) -> Program:
         figures = game_figures.of_turns(games.names, found["table"][: updates // long])
         return figures | {"steps": float(updates * games.steps_per_update)}
 
-    return jax_program(init, update, evaluate, seeds=seeds, measure=measure)
+    # Side by side every update would play all games, and the episodes that end a turn as well.
+    return jax_program(init, update, evaluate, seeds=seeds, mode="loop", measure=measure)
 
 
 def policies_of(run: LoadedRun, *, index: int = 0) -> dict[str, Policy]:
