@@ -22,6 +22,7 @@ from tutelage import studies
 from tutelage.cli import main, reporting, running, studying
 from tutelage.cli.jobs import StudyPlan, plan
 from tutelage.cli.side_by_side import side_by_side
+from tutelage.lab.study import RunResult
 
 PUBLISH = reporting.publish
 
@@ -352,3 +353,10 @@ def test_one_run_killed_fails_alone_and_one_asked_to_stop_stops_the_study(slow):
         "tutelage: greedy seed 0 failed: its process was ended by SIGKILL; was there too little memory?",
         "tutelage: interrupted; go on with: tutelage resume mine",
     ]
+
+
+def test_arms_without_the_headline_figure_are_summed_up_by_one_that_they_have():
+    ended = [RunResult("line", seed, {"slope": seed / 2}) for seed in (1, 3)]
+    assert running.headline(toy_study.study, ended) == "slope 0.5, 1.5 (seed 1, 3)"
+    with_it = [dataclasses.replace(ended[0], figures={"slope": 0.5, toy_study.study.headline: 7.0})]
+    assert running.headline(toy_study.study, with_it) == f"{toy_study.study.headline} 7 (seed 1)"

@@ -105,9 +105,11 @@ def drive(job: Job, *, quiet: bool) -> list[RunResult] | None:
 
 
 def headline(study: Study, results: list[RunResult]) -> str:
-    """The headline figure of each seed, in one line."""
-    values = ", ".join(f"{result.figures.get(study.headline, float('nan')):.4g}" for result in results)
-    return f"{study.headline} {values} (seed {', '.join(str(result.seed) for result in results)})"
+    """The headline figure of each seed, in one line; of arms that have none, the first figure that they have."""
+    names = [study.headline, *(name for result in results for name in result.figures)]
+    name = next((name for name in names if any(name in result.figures for result in results)), study.headline)
+    values = ", ".join(f"{result.figures.get(name, float('nan')):.4g}" for result in results)
+    return f"{name} {values} (seed {', '.join(str(result.seed) for result in results)})"
 
 
 def warn(warnings: list[str]) -> None:
