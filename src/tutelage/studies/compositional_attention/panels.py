@@ -34,9 +34,9 @@ def panels(results: Sequence[RunResult]) -> list[Exhibit]:
         caption = f"{first} at the end against the trainable numbers of the whole model, a point for each seed."
         shown.append(Exhibit(f"{task}-parameters", f"{words.capitalize()} against parameters", caption, svg=picture))
         for figure in figures:
-            if all(("evaluation", figure) in run.series for run in runs):
+            if followed := [run for run in runs if ("evaluation", figure) in run.series]:
                 picture = comparisons.against(
-                    _with_steps(runs, figure), figure, "step", title=f"{words}: {figure}", x_label="updates"
+                    _with_steps(followed, figure), figure, "step", title=f"{words}: {figure}", x_label="updates"
                 )
                 caption = "Over training; means over seeds with their 95 % intervals."
                 shown.append(
