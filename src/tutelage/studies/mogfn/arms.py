@@ -238,6 +238,7 @@ ACTIVE_QUICK = {
     "active.eval_samples": 50,
     "active.opt_steps": 200,
     "active.elites": 16,
+    "active.warm": False,
     "active.surrogate.encoder.embed": 32,
     "active.surrogate.encoder.latent": 8,
     "active.surrogate.encoder.blocks": 1,
