@@ -85,7 +85,7 @@ def program_of(problem: Problem, config: ActiveLearningConfig):
 @pytest.fixture(scope="module")
 def mogfn():
     """The method, and its program after the initial design and two rounds."""
-    method, program = program_of(SHORT, TINY)
+    method, program = program_of(SHORT, dataclasses.replace(TINY, elites=3))
     state, metrics = program.update(program.init(), 3)
     return method, program, state, metrics()[0]
 
@@ -99,7 +99,7 @@ def test_every_query_of_the_loop_is_new(mogfn):
     assert found["new"] == 1.0 and found["relative_hypervolume"] >= 1.0 - 1e-6 and 0 < found["hypervolume_share"] <= 1.0
     assert found["evaluations"] == metrics["evaluations"] == 18
     assert found["relative_hypervolume"] == pytest.approx(metrics["relative_hypervolume"])
-    assert np.isfinite(list(metrics.values())).all()
+    assert np.isfinite(list(metrics.values())).all() and 0 < metrics["beta"] <= 8
 
 
 def test_a_saved_loop_goes_on_to_the_same_bits(mogfn):
@@ -242,11 +242,13 @@ def test_rounds_of_the_gflownet_reach_more_hypervolume_than_random_mutation():
         initial=16,
         pool=8,
         max_edits=4,
-        eval_samples=16,
+        eval_samples=50,
         opt_steps=200,
+        elites=16,
+        warm=False,
         surrogate=SurrogateConfig(encoder=EncoderConfig(embed=32, latent=8, kernel=5, blocks=1), steps=150),
         acquisition=AcquisitionConfig(num_samples=16, front=16),
-        gflownet=small_sampler(32, 1),
+        gflownet=override(small_sampler(32, 1), {"optimizer.learning_rate": 3e-3}),
         beta_decay=1.0,
         beta_floor=2.0,
     )

@@ -151,7 +151,7 @@ def mogfn(
         starts = jnp.repeat(at.pool, per_start, axis=0)
         asked = draw_conditions(k_asked, number, num_objectives, config.gflownet.preference, config.gflownet.beta)
 
-        def probe(objects: Int[Array, "n L"], key: Key[Array, ""]) -> tuple[Int[Array, "n L"], Float[Array, "n"]]:
+        def probe(objects: Int[Array, "n L"], key: Key[Array, ""]) -> tuple[Array, tuple[Array, Array]]:
             objects = substituted(key, objects, num_letters)
             return objects, (objects, asked_for(objects, asked.preference))
 
@@ -165,11 +165,10 @@ def mogfn(
         def update(carry: tuple[GFlowNetState, Elites], key: Key[Array, ""]) -> tuple[Any, Metrics]:
             sampler, elites = carry
             trajectories: Trajectories = trainer.propose(sampler).memory
-            own = slice(None)
+            pool_row = jnp.argmax(jnp.all(trajectories.start.tokens[:, None] == at.pool, axis=-1), axis=1)
+            own = slice(None, None, 2) if config.elites else slice(None)
             if config.elites:
-                fresh, own = trajectories._replace(log_pf=None, log_flow=None), slice(None, None, 2)
-                pool_row = jnp.argmax(jnp.all(fresh.start.tokens[:, None] == at.pool, axis=-1), axis=1)
-                trajectories = joined(key, elites, pool_row, fresh)
+                trajectories = joined(key, elites, pool_row, trajectories._replace(log_pf=None, log_flow=None))
             log_a = asked_for(trajectories.objects, trajectories.condition.preference)
             log_reward = jnp.maximum(beta * (log_a - unit), floor)
             sampler, metrics = trainer.train(sampler, trajectories, log_reward)
