@@ -187,6 +187,12 @@ def test_an_axis_of_octaves_gives_each_doubling_the_same_room():
     ]
 
 
+@pytest.mark.parametrize(("most", "fractions"), [(3, False), (3.5, True)])
+def test_an_axis_of_counts_has_no_fractions(most, fractions):
+    found = ticks(plots.curves([plots.Curve("a", [2, most], [10.0, 20.0])]))
+    assert any("." in word and float(word) < 4 for word in found) == fractions
+
+
 def test_a_curve_that_ends_before_the_others_ends_in_a_dot():
     short, long = line("short", 0, (1.0, 2.0)), line("long", 1, (1.0, 2.0, 3.0))
     assert plots.curves([short, long]).count("<use") - plots.curves([long, long]).count("<use") == 1
