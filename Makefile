@@ -36,11 +36,12 @@ lint: $(VENV)/.dev
 	$(BIN)/pyright
 
 test: lint
-	# Most of the fast tests' time is compilation, and what is compiled runs for moments.
-	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+	# Most of the fast tests' time is compilation, and what is compiled runs for moments. A file stays on one worker,
+	# for its tests share what was compiled.
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: lint
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/minimax.py

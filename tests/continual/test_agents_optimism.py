@@ -18,8 +18,6 @@ from tutelage.continual.planning import solve_gain
 from tutelage.continual.tabular import precise, tabular_mdp
 from tutelage.continual.worlds.garnet import garnet
 
-pytestmark = pytest.mark.xdist_group("agents_optimism")  # One worker compiles what they share.
-
 UCRL2, PSRL = agent("ucrl2", 8, 3, scale=0.01), agent("psrl", 8, 3)
 
 

@@ -20,8 +20,6 @@ from tutelage.continual.deviations import ChainInverse, inverted
 from tutelage.continual.tabular import precise
 from tutelage.continual.worlds import chains, rooms
 
-pytestmark = pytest.mark.xdist_group("agents_rho")  # One worker compiles what they share.
-
 PRIOR = 1e-4
 S, A = 5, 3
 STEPS = random_steps(S, A, 41)

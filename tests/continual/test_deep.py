@@ -20,8 +20,6 @@ from tutelage.lab.program import Sometimes
 from tutelage.measures.forgetting import average_performance, forgetting
 from tutelage.measures.mixing import return_mixing_estimate, scaling_exponent
 
-pytestmark = pytest.mark.xdist_group("deep")  # One worker compiles what they share.
-
 SMALL = TrainingConfig(
     num_envs=16,
     num_steps=8,

@@ -61,7 +61,9 @@ def test_gradient_steps_per_cycle_follow_the_replay_probability(robust):
     assert abs(number / cycles - 0.5) < 3 * np.sqrt(0.5 * 0.5 / cycles)
 
 
-@pytest.mark.parametrize("arm", ["plr_parallel", "accel_parallel", "plr", "dr"])
+@pytest.mark.parametrize(
+    "arm", ["plr_parallel", *(pytest.param(arm, marks=pytest.mark.slow) for arm in ("accel_parallel", "plr", "dr"))]
+)
 def test_every_cycle_of_these_arms_is_learnt_from_once_warm(arm):
     ued = system(tiny(arm))
     warm, _ = run(ued, 5)
@@ -94,7 +96,7 @@ def test_accel_follows_each_replay_by_a_cycle_of_children():
     assert int(state.teacher.buffer.lineage.generation.max()) >= 2
 
 
-@pytest.mark.parametrize("arm", ["plr_robust", "accel_parallel"])
+@pytest.mark.parametrize("arm", ["plr_robust", pytest.param("accel_parallel", marks=pytest.mark.slow)])
 def test_populations_of_replay_students_have_buffers_of_their_own(arm):
     """Pitfall 4: the reference crashes here."""
     ued = system(tiny(arm, rollout__num_students=2))
@@ -106,6 +108,7 @@ def test_populations_of_replay_students_have_buffers_of_their_own(arm):
     assert np.isfinite(metrics["ppo/loss"]).all()
 
 
+@pytest.mark.slow
 def test_students_side_by_side_and_one_after_another_are_the_same_law():
     config = tiny("plr_robust", rollout__num_students=2)
     one = system(config)
@@ -167,7 +170,7 @@ def test_the_second_domain_trains_under_replay():
     assert np.isfinite(metrics["ppo/loss"]).all()
 
 
-@pytest.mark.parametrize("arm", ["accel", "paired"])
+@pytest.mark.parametrize("arm", ["accel", pytest.param("paired", marks=pytest.mark.slow)])
 def test_one_compilation_and_evaluation_never_changes_training(arm):
     ued = system(tiny(arm))
 

@@ -21,8 +21,6 @@ from tutelage.measures.mixing import return_mixing_estimate
 from tutelage.studies.mixing import config as mixing_config
 from tutelage.studies.mixing import game_figures, games
 
-pytestmark = pytest.mark.xdist_group("mixing_games")  # One worker compiles what they share.
-
 study = studies.load("mixing")
 RATES = {"Asterix": 1.0, "Breakout": 3.0}
 TINY = {

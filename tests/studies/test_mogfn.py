@@ -39,7 +39,6 @@ study = load("mogfn")
 # A handful of samples of a sampler that has learnt nothing may all be worth nothing.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:reward floor", "ignore:the reference point"),
-    pytest.mark.xdist_group("mogfn"),
     pytest.mark.timeout(1800),
 ]
 FAST = ("grid", "nsga2", "random")

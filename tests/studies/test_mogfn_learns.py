@@ -9,7 +9,7 @@ from tutelage.lab import configuration, driver
 from tutelage.studies import load
 
 study = load("mogfn")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.xdist_group("mogfn_learns")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SEEDS = (0, 1, 2)
 
 

@@ -30,7 +30,7 @@ from tutelage.studies.reason_rl.start import Start
 
 study = load("reason_rl")
 # A model of some thousand parameters rambles.
-pytestmark = [pytest.mark.filterwarnings("ignore:max_new_tokens"), pytest.mark.xdist_group("reason_rl")]
+pytestmark = pytest.mark.filterwarnings("ignore:max_new_tokens")
 
 
 @pytest.fixture(scope="module", autouse=True)

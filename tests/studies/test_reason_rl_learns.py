@@ -7,7 +7,7 @@ from tutelage.studies import load
 from tutelage.studies.reason_rl.claims import interim
 
 study = load("reason_rl")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000), pytest.mark.xdist_group("reason_rl_learns")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
 @pytest.fixture(scope="module", autouse=True)
