@@ -316,7 +316,7 @@ def _draw_curves(axes: Axes, lines: Sequence[Curve]) -> None:
             axes.fill_between(x, low, high, color=shade, alpha=0.16, lw=0)
         marker = "o" if x.size == 1 else ""
         axes.plot(x, y, color=shade, ls=dash(line.series), marker=marker, ms=5, mew=0)
-    whole = all(np.array_equal(np.asarray(line.x), np.round(line.x)) for line in lines)
+    whole = all(np.all(np.asarray(line.x, dtype=np.float64) % 1 == 0) for line in lines)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.yaxis.set_major_locator(MaxNLocator(5))
