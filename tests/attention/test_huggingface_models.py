@@ -267,13 +267,21 @@ def test_the_configuration_takes_settings_as_an_object() -> None:
     assert CompositionalConfig().attention_config == AttentionConfig()
 
 
-def test_the_lm_layer_finds_the_classes_of_a_folder_by_itself(tmp_path: Path) -> None:
-    """In a process that has not imported them; the command `tutelage lm` is one."""
-    words = tokenizer()
-    folders.save(made(vocab_size=len(words), pad_token_id=1, bos_token_id=0), words, tmp_path / "model")
-    code = f"from tutelage.lm import folders; print(type(folders.load({str(tmp_path / 'model')!r})[0]).__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "CompositionalForCausalLM", done.stderr
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-c", "import sys; from tutelage.lm import folders; folders.load(sys.argv[1])"),
+        ("-m", "tutelage", "lm", "sample", "the quick brown", "--max-tokens", "2"),
+    ],
+    ids=["load", "sample"],
+)
+def test_the_lm_layer_finds_the_classes_of_a_folder_by_itself(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """In a process that has not imported them."""
+    known = tokenizer()
+    folder = folders.save(made(vocab_size=len(known), pad_token_id=1, bos_token_id=0), known, tmp_path / "model")
+    command = [sys.executable, *(words[:4] if words[0] == "-m" else words), str(folder), *words[4:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_lm_layer_samples_and_scores_from_a_folder(tmp_path: Path) -> None:

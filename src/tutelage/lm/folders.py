@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,18 @@ from tutelage.lab.errors import BadInput
 def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Any, Any]:
     """Model (in eval mode) and tokenizer of a folder or hub id. Weights from safetensors only; no code is fetched.
 
-    A model type that transformers does not know may be taught by any installed package: its entry point in the group
-    `tutelage.model_types`, named for the type, is a module whose import registers it.
-
     Raises `BadInput` for a folder that is not there or not a model, and for a hub that cannot be reached.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from tutelage.lm.model_types import register_type_of
 
     local = Path(name).is_dir()
     if not local and (isinstance(name, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise BadInput(f"{name}: no such folder")
     try:
         with _without_bars():
-            kind = PretrainedConfig.get_config_dict(name, local_files_only=local)[0].get("model_type", "")
-            for entry in entry_points(group="tutelage.model_types", name=kind):
-                entry.load()
+            register_type_of(str(name), local_files_only=local)
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
             model = AutoModelForCausalLM.from_pretrained(
                 name, local_files_only=local, dtype=dtype, use_safetensors=True

@@ -23,6 +23,7 @@ from tutelage.lab.errors import BadInput
 from tutelage.lm.decoding import model_stops
 from tutelage.lm.fallback import max_context
 from tutelage.lm.model import Capabilities, LanguageModel
+from tutelage.lm.model_types import register_type_of
 from tutelage.lm.request import Completion, Failure, Message, Request, Scored, Scoring, Usage
 from tutelage.lm.rows import Row
 from tutelage.lm.sampling import Sampling
@@ -236,6 +237,8 @@ class HuggingFace(LanguageModel):
 
 def _load(kind: Any, source: str, **settings: Any) -> Any:
     try:
+        if kind is not AutoTokenizer:
+            register_type_of(source)
         return kind.from_pretrained(source, **settings)
     except (OSError, ValueError) as error:
         what = "tokenizer" if kind is AutoTokenizer else "model"
