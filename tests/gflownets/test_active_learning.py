@@ -102,6 +102,13 @@ def test_every_query_of_the_loop_is_new(mogfn):
     assert np.isfinite(list(metrics.values())).all() and 0 < metrics["beta"] <= 8
 
 
+def test_elites_are_only_what_as_many_edits_as_asked_for_lead_to():
+    """A trajectory to anything else has an illegal STOP, and the loss would be infinite."""
+    _, program = program_of(SHORT, dataclasses.replace(TINY, elites=3, min_edits=3, opt_steps=2))
+    _, metrics = program.update(program.init(), 2)
+    assert np.isfinite(metrics()[0]["loss"])
+
+
 def test_a_saved_loop_goes_on_to_the_same_bits(mogfn):
     _, program, state, _ = mogfn
     again = program.load(program.save(state))

@@ -181,7 +181,10 @@ def mogfn(
         elites = no_elites(at.pool.shape[0], config.elites, at.pool.shape[1])
         if config.elites:
             rows = jnp.tile(jnp.repeat(jnp.arange(at.pool.shape[0]), per_start), len(probed))
-            elites = insert(elites, rows, edited.reshape(-1, starts.shape[1]), probed.reshape(-1), LOWEST)
+            # What fewer edits lead to than are asked for, no trajectory leads to.
+            least = jnp.minimum(config.min_edits, jnp.sum(starts >= 0, axis=1))
+            reached = jnp.where(jnp.sum(edited != starts, axis=-1) >= least, probed, LOWEST)
+            elites = insert(elites, rows, edited.reshape(-1, starts.shape[1]), reached.reshape(-1), LOWEST)
         (sampler, _), metrics = jax.lax.scan(
             update, (sampler._replace(context=at.pool), elites), jax.random.split(k_replay, config.opt_steps)
         )
