@@ -1,6 +1,6 @@
 """The best edits of each start that a round of active learning has come across, for its sampler to learn from again.
 
-On its own samples alone a sampler of edits forgets modes that it has found and falls for the first ones. Trajectory
+On its own samples alone a sampler of edits was seen to end in a few objects. Trajectory
 balance may learn from any trajectory, so part of each batch is built backwards from these (prioritised replay as in
 Shen et al. (2023), Towards Understanding and Improving GFlowNet Training, arXiv 2305.07170, here for each start).
 """
