@@ -12,9 +12,9 @@ add most to the front together. 'mutation', 'genetic' and 'nsga2' do without a m
 
 Differences from the published code (mogfn-al): its exponent falls by 2 in every round, through 0 in round 16, and then
 rewards bad objects; here it stays at `beta_floor`. It has one log Z for all starts; here log Z reads the start. It
-draws the starts once a round; here for every update. It learns from its own samples alone, which was seen to
-end in a few objects; here `elites` of each start are learnt from as well, where a preset asks for them. Its acquisition has
-2 samples; here `num_samples`. It clamps a(x) at 1e-20; here a(x) is smooth and its logarithm finite (`acquisition`).
+draws the starts once a round; here for every update. It learns from its own samples alone, which was seen to end in a
+few objects; here `elites` of each start are learnt from as well, where a preset asks for them. Its acquisition has 2
+samples; here `num_samples`. It clamps a(x) at 1e-20; here a(x) is smooth and its logarithm finite (`acquisition`).
 
 Reference: Jain et al. (2023), Multi-Objective GFlowNets, arXiv 2210.12765, section 4.2.
 """
