@@ -83,7 +83,7 @@ def table(points: Sequence[Mapping[str, Any]]) -> str:
 
 def figures(points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Name to SVG: time and memory against size relative to the published one."""
-    from tutelage.lab.plots import Curve, curves
+    from tutelage.lab.drawing.plots import Curve, curves
 
     def curve(label: str, axis: Axis, series: int, values: Sequence[Sequence[float]]) -> Curve:
         factors = [point["factor"] for point in points if point["axis"] == axis.label]

@@ -85,7 +85,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 def figures(found: Mapping[str, Any]) -> dict[str, str]:
     """Name to SVG: logarithms of a step's time against size relative to the usual, and of a chain's against S."""
-    from tutelage.lab.plots import Curve, curves
+    from tutelage.lab.drawing.plots import Curve, curves
 
     usual = {"A": 4, "seeds": 1}
     drawn: dict[str, list[Any]] = {"steps": [], "chains": []}

@@ -209,7 +209,7 @@ def _iterations(work: Mapping[str, Any]) -> Any:
     """A function that does `ITERATIONS` iterations, compiled at its first call."""
     from tutelage.backends.jax_program import jax_program
     from tutelage.gflownets.config import BetaConfig, GFlowNetConfig, NetworkConfig, PreferenceConfig
-    from tutelage.gflownets.gflownet import gflownet
+    from tutelage.gflownets.learning.gflownet import gflownet
     from tutelage.gflownets.method import compiled_update
 
     sequence = "length" in work

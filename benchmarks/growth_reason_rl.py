@@ -57,7 +57,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 def figures(found: Mapping[str, Any] | None) -> dict[str, str]:
     """Name to SVG: time against size relative to the middle of its axis; nothing without points."""
-    from tutelage.lab.plots import Curve, curves
+    from tutelage.lab.drawing.plots import Curve, curves
 
     if found is None:
         return {}

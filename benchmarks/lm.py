@@ -31,8 +31,8 @@ import transformers
 from harness import HERE, Spread, machine, markdown
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tutelage.lm.decoding import sample
-from tutelage.lm.sampling import Sampling
+from tutelage.lm.sampling.decoding import sample
+from tutelage.lm.sampling.next_token import Sampling
 
 VOCABULARY, NEW = 512, 44
 STOPS = tuple(range(1, 1 + VOCABULARY // 32))

@@ -32,8 +32,8 @@ def prepare(folder: Path, work: dict[str, Any]) -> None:
     import torch
 
     from tutelage.lm import folders
-    from tutelage.lm.config import PretrainConfig, TokenizerConfig
-    from tutelage.lm.pretraining import new_model, train_tokenizer
+    from tutelage.lm.training.config import PretrainConfig, TokenizerConfig
+    from tutelage.lm.training.pretraining import new_model, train_tokenizer
 
     words = [f" w{number:03d}"[:5] for number in range(508)]
     tokenizer = train_tokenizer([" ".join(words)], TokenizerConfig(kind="bpe", vocabulary=512))

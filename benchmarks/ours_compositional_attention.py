@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 from attention_work import Decode, main, without_cache
 
 from tutelage.attention.cache import LayerCache
-from tutelage.attention.compositional import CompositionalAttention
+from tutelage.attention.compositional.layer import CompositionalAttention
 
 
 def ours(work: Mapping[str, int], weights: Mapping[str, Tensor], causal: bool) -> tuple[nn.Module, Decode]:

@@ -47,8 +47,8 @@ def agents(watch: Stopwatch, given: argparse.Namespace) -> dict[str, Any]:
 
 def world_and_agent(work: Mapping[str, Any]) -> tuple[Any, Any]:
     """The world of `work["world"]`, and `work["agent"]` in it with the settings of its paper."""
+    from tutelage.continual.agents.config import AgentConfig
     from tutelage.continual.agents.making import make_agent
-    from tutelage.continual.agents_config import AgentConfig
 
     world = world_of(work["world"])
     return world, make_agent(AgentConfig(kind=work["agent"]), *np.shape(world.mdp.R))
@@ -91,9 +91,9 @@ def answers(log: Any, work: dict[str, Any]) -> Any:
     import jax
     import jax.numpy as jnp
 
+    from tutelage.continual.agents.config import InverseConfig, ModelConfig
     from tutelage.continual.agents.policy_chain import refreshed, unknown_chain, with_row
     from tutelage.continual.agents.tabular_model import empty_model, observed, rewards, successors
-    from tutelage.continual.agents_config import InverseConfig, ModelConfig
     from tutelage.continual.deviations import row_deviations_of
 
     dtype = jnp.result_type(float)

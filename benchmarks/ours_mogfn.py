@@ -36,7 +36,7 @@ def main() -> None:
         OptimizerConfig,
         PreferenceConfig,
     )
-    from tutelage.gflownets.gflownet import gflownet
+    from tutelage.gflownets.learning.gflownet import gflownet
     from tutelage.gflownets.method import compiled_update
     from tutelage.gflownets.worlds.config import HyperGridConfig
     from tutelage.gflownets.worlds.hypergrid import hypergrid

@@ -32,20 +32,21 @@ from right_answer import right_answer
 from stopwatch import peak_memory, report
 
 from tutelage.lm import folders
-from tutelage.lm.config import PretrainConfig, SFTConfig
-from tutelage.lm.pretraining import new_model, pretrain
-from tutelage.lm.sampling import Sampling
-from tutelage.posttraining import expert_iteration, wordmath_corpus
+from tutelage.lm.sampling.next_token import Sampling
+from tutelage.lm.training.config import PretrainConfig, SFTConfig
+from tutelage.lm.training.pretraining import new_model, pretrain
+from tutelage.posttraining import expert_iteration
 from tutelage.posttraining.config import ExpertIterationConfig
 from tutelage.posttraining.expert_iteration import ExpertIteration
-from tutelage.posttraining.online import Online
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.policy_gradient import OnlineConfig
-from tutelage.posttraining.questions import Question, load_questions
+from tutelage.posttraining.policy_gradient.objective import OnlineConfig
+from tutelage.posttraining.policy_gradient.online import Online
+from tutelage.posttraining.questions.question import Question, load_questions
 from tutelage.posttraining.rollouts import Rollouts, each
-from tutelage.posttraining.wordmath import Difficulty, problems
-from tutelage.posttraining.wordmath_corpus import TEMPLATE, CorpusConfig
-from tutelage.posttraining.wordmath_solutions import solve
+from tutelage.posttraining.wordmath import corpus as wordmath_corpus
+from tutelage.posttraining.wordmath.corpus import TEMPLATE, CorpusConfig
+from tutelage.posttraining.wordmath.problems import Difficulty, problems
+from tutelage.posttraining.wordmath.solutions import solve
 
 DIFFICULTY = Difficulty(max_steps=3, max_given=10, max_value=20, operations="+-", templates=1)
 PROMPT_TOKENS = (24, 40)

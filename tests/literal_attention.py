@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tutelage.attention.compositional import CompositionalAttention
+from tutelage.attention.compositional.layer import CompositionalAttention
 
 
 def literal(layer: CompositionalAttention, x: Tensor, memory: Tensor | None = None, allowed: Tensor | None = None):

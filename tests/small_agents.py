@@ -12,8 +12,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from tutelage.continual.agents.agent import Agent
+from tutelage.continual.agents.config import AgentConfig
 from tutelage.continual.agents.making import make_agent
-from tutelage.continual.agents_config import AgentConfig
 from tutelage.continual.tabular import precise
 from tutelage.lab.configuration import override
 

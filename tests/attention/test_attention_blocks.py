@@ -11,7 +11,7 @@ from torch import nn
 from tutelage.attention.blocks import Encoder
 from tutelage.attention.cache import LayerCache
 from tutelage.attention.config import AttentionConfig, NetworkConfig
-from tutelage.attention.layer import attention_layer
+from tutelage.attention.kinds import attention_layer
 from tutelage.attention.masks import Masks
 from tutelage.attention.positions import RelativeBias, legacy_sinusoidal, sinusoidal, toeplitz
 from tutelage.lab.errors import BadInput

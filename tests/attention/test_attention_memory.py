@@ -11,7 +11,7 @@ PASS = """
 import sys
 from pathlib import Path
 import torch
-from tutelage.attention.compositional import CompositionalAttention
+from tutelage.attention.compositional.layer import CompositionalAttention
 
 def status(name):
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]

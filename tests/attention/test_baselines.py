@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutelage.attention.baselines import layer
-from tutelage.attention.baselines.equal_parameters import equal_parameters, num_parameters
 from tutelage.attention.baselines.mixture_of_heads import balance_losses
 from tutelage.attention.cache import LayerCache
 from tutelage.attention.config import AttentionConfig
-from tutelage.attention.layer import AttentionLayer, attention_layer
+from tutelage.attention.equal_parameters import equal_parameters, num_parameters
+from tutelage.attention.kinds import attention_layer
+from tutelage.attention.layer import AttentionLayer
 from tutelage.lab.errors import BadInput
 
 
 def made(kind: str, width: int = 16, **settings: Any) -> Any:
     torch.manual_seed(0)
-    found = layer(AttentionConfig(kind=kind, **{"searches": 4, **settings}), width).double().eval()
+    found = attention_layer(AttentionConfig(kind=kind, **{"searches": 4, **settings}), width).double().eval()
     for parameter in found.parameters():  # biases are not 0 in a trained layer
         if parameter.ndim == 1:
             nn.init.normal_(parameter, std=0.5)
@@ -80,13 +80,13 @@ def test_multihead_has_the_parameters_of_the_publication() -> None:
 
 def test_an_unknown_baseline_is_named() -> None:
     with pytest.raises(BadInput, match=r"kind = 'multihed'.*multihead"):
-        layer(AttentionConfig(kind="multihed"), 16)
+        attention_layer(AttentionConfig(kind="multihed"), 16)
 
 
 def test_the_value_size_is_shared_out_among_the_heads() -> None:
     assert made("multihead", d_value=24, d_search=8).value.weight.shape == (24, 16)
     with pytest.raises(BadInput, match=r"d_value = 26: .*searches = 4, such as 24 or 28"):
-        layer(AttentionConfig(kind="multihead", d_value=26), 16)
+        attention_layer(AttentionConfig(kind="multihead", d_value=26), 16)
 
 
 def test_an_unknown_activation_is_named() -> None:

@@ -9,10 +9,11 @@ import torch
 from literal_attention import literal, shaken
 from torch import nn
 
-from tutelage.attention.compositional import CompositionalAttention
+from tutelage.attention.compositional.layer import CompositionalAttention
 from tutelage.attention.config import AttentionConfig
 from tutelage.attention.conversion import from_multihead, leak, sharpness_for
-from tutelage.attention.layer import AttentionLayer, attention_layer
+from tutelage.attention.kinds import attention_layer
+from tutelage.attention.layer import AttentionLayer
 from tutelage.lab.errors import BadInput
 
 EXACT = {"rtol": 0, "atol": 1e-10}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from literal_attention import literal, shaken
 
-from tutelage.attention import fused, pairs, tiled
 from tutelage.attention.cache import LayerCache
-from tutelage.attention.compositional import CompositionalAttention
-from tutelage.attention.pairs import dots, mixture
+from tutelage.attention.compositional import fused, pairs, tiled
+from tutelage.attention.compositional.layer import CompositionalAttention
+from tutelage.attention.compositional.pairs import dots, mixture
 
 DOUBLE = torch.float64
 WAYS = ("stacked", "expanded", "literal", "auto")

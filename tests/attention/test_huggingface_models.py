@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from tutelage import lm
 from tutelage.attention.config import AttentionConfig
-from tutelage.attention.huggingface import (
+from tutelage.attention.huggingface.models import (
     CompositionalConfig,
     CompositionalForCausalLM,
     CompositionalForConditionalGeneration,

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tutelage.attention.compositional import CompositionalAttention
+from tutelage.attention.compositional.layer import CompositionalAttention
 from tutelage.nn.compositional_attention import CompositionalAttention as Twin
 from tutelage.nn.compositional_attention import compositional_attention
 

@@ -17,7 +17,7 @@ from tutelage.backends.jax_program import EVALUATION, JaxProgram, jax_program
 from tutelage.lab import configuration, driver
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Last, Max, Sometimes, Sum
-from tutelage.lab.record import RunFolder
+from tutelage.lab.storage.record import RunFolder
 
 SCHEDULE = {
     "schedule.num_updates": 60,

@@ -18,7 +18,7 @@ from tutelage.backends.torch_program import TorchProgram, torch_program
 from tutelage.lab import configuration, driver
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Last, Max, Program, Sometimes, Sum
-from tutelage.lab.record import RunFolder
+from tutelage.lab.storage.record import RunFolder
 
 SCHEDULE = {
     "schedule.num_updates": 24,

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tutelage.backends.torch_state import RandomState, from_arrays, to_arrays
-from tutelage.lab import checkpoint
 from tutelage.lab.errors import BadInput
+from tutelage.lab.storage import checkpoint
 
 
 def through_disk(folder: Path, state: dict[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_our_side_runs_all_steps_and_its_products_are_timed(module, monkeypatch)
 
     from tutelage.gflownets.condition import condition
     from tutelage.gflownets.config import GFlowNetConfig, NetworkConfig
-    from tutelage.gflownets.gflownet import gflownet
+    from tutelage.gflownets.learning.gflownet import gflownet
 
     growth = module("growth_mogfn")
     problem = growth._grid(SMALL)

@@ -36,11 +36,11 @@ def ours(module, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def knowing(ours, tmp_path: Path) -> Path:
     """A model that answers 3 to everything, and six questions to which that is the answer."""
     from tutelage.lm import folders
-    from tutelage.lm.config import SFTConfig
+    from tutelage.lm.training.config import SFTConfig
     from tutelage.lm.training.sft import sft
     from tutelage.posttraining.policy import Policy
-    from tutelage.posttraining.questions import load_questions
-    from tutelage.posttraining.wordmath_corpus import TEMPLATE
+    from tutelage.posttraining.questions.question import load_questions
+    from tutelage.posttraining.wordmath.corpus import TEMPLATE
 
     folder = tmp_path / "model"
     ours.prepare(folder, size="nano", documents=0)
@@ -68,8 +68,8 @@ def test_questions_have_the_lengths_that_are_promised(ours, tmp_path: Path):
     from transformers import AutoTokenizer
 
     from tutelage.posttraining.policy import Policy
-    from tutelage.posttraining.questions import load_questions
-    from tutelage.posttraining.wordmath_corpus import TEMPLATE
+    from tutelage.posttraining.questions.question import load_questions
+    from tutelage.posttraining.wordmath.corpus import TEMPLATE
 
     ours.prepare(tmp_path / "model", size="nano", documents=0)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -164,8 +164,8 @@ def test_operations_of_the_floor_are_two_for_each_weight_and_token(module, tmp_p
     """Forward; and twice as many backward. Attention beside it: two products of the tokens before and the width."""
     import torch
 
-    from tutelage.lm.config import PretrainConfig
-    from tutelage.lm.pretraining import new_model
+    from tutelage.lm.training.config import PretrainConfig
+    from tutelage.lm.training.pretraining import new_model
 
     model = new_model(100, PretrainConfig(size="nano"))
     linear = {name: m.weight.numel() for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}

@@ -77,7 +77,7 @@ def test_deep_prints_one_line_for_each_comparison_and_all_agree(monkeypatch, cap
 
 
 def test_a_wrong_gradient_fails_with_its_numbers(monkeypatch, capsys):
-    from tutelage.posttraining import gradient_checks
+    from tutelage.posttraining.policy_gradient.objective import gradient_checks
 
     wrong = [gradient_checks.Comparison("tabular: PPO = exact gradient", 0.25, 1e-9)]
     monkeypatch.setattr(doctor, "CHECKS", ())
@@ -95,7 +95,7 @@ def test_without_deep_no_framework_is_loaded():
 
 
 def test_deep_without_pytorch_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tutelage.posttraining.gradient_checks", None)
+    monkeypatch.setitem(sys.modules, "tutelage.posttraining.policy_gradient.gradient_checks", None)
     [finding] = doctor.policy_gradients()
     assert finding.level == "fail"
     assert "tutelage[lm]" in finding.advice

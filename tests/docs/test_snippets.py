@@ -24,8 +24,8 @@ from tutelage.lab import driver
 from tutelage.lab.configuration import configure, fields, flatten, override
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import parse_values
-from tutelage.lm import corpus, pretraining
-from tutelage.lm.config import PretrainConfig
+from tutelage.lm.training import corpus, pretraining
+from tutelage.lm.training.config import PretrainConfig
 from tutelage.studies.mogfn.panels import ACTIVE, LAWS
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from gflownets.small_grid import cells, grid
 from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.config import LossConfig, NetworkConfig
 from tutelage.gflownets.environment import Environment
-from tutelage.gflownets.losses import loss
+from tutelage.gflownets.learning.losses import loss
 from tutelage.gflownets.networks import make_policy
 from tutelage.gflownets.rollout import rollout
 from tutelage.gflownets.scoring import by_length, log_prob, replay, score

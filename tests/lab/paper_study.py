@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tutelage.lab import comparisons, configuration, record
+from tutelage.lab import configuration
+from tutelage.lab.drawing import comparisons
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting
+from tutelage.lab.storage import record
 from tutelage.lab.study import Arm, Claim, Exhibit, Paper, Preset, Published, Study
 from tutelage.lab.verdicts import verdicts_of, write_claims
 from tutelage.measures.claims import always, at_least, at_most, better, correlation, judge_all, not_worse

@@ -23,10 +23,11 @@ from killing import assert_same_run, command, environment, run_to_end, run_with_
 from lab.toy_study import Bandit, study
 from rich.console import Console
 
-from tutelage.lab import atomic, checkpoint, configuration, driver
+from tutelage.lab import configuration, driver
 from tutelage.lab.errors import BadInput
-from tutelage.lab.record import RunFolder
 from tutelage.lab.schedule import Schedule
+from tutelage.lab.storage import atomic, checkpoint
+from tutelage.lab.storage.record import RunFolder
 from tutelage.lab.study import RunResult, Study
 
 SCHEDULE = {

@@ -18,14 +18,14 @@ from lm.virtual_time import simulate
 
 import tutelage.lm as lm
 from tutelage.lab.errors import BadInput
-from tutelage.lm.cache import Cache
+from tutelage.lm.clients.cache import Cache
+from tutelage.lm.clients.flight import SingleFlight
+from tutelage.lm.clients.ledger import Ledger
+from tutelage.lm.clients.limits import Limits
+from tutelage.lm.clients.retry import Retry
 from tutelage.lm.connecting import connect
-from tutelage.lm.flight import SingleFlight
-from tutelage.lm.ledger import Ledger
-from tutelage.lm.limits import Limits
 from tutelage.lm.model import Layer, run
 from tutelage.lm.request import Completion, Failure, Request
-from tutelage.lm.retry import Retry
 from tutelage.lm.scripted import Faults, Grammar, Scripted
 
 

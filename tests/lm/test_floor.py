@@ -12,13 +12,14 @@ from lm.tiny_architectures import tiny
 
 from tutelage import lm
 from tutelage.cli import main
-from tutelage.lm import corpus, folders
-from tutelage.lm.config import PretrainConfig
-from tutelage.lm.decoding import sample
+from tutelage.lm import folders
 from tutelage.lm.pools import Pool, PoolWriter, Rollout
-from tutelage.lm.pretraining import pretrain
-from tutelage.lm.sampling import Sampling
-from tutelage.lm.server import running
+from tutelage.lm.sampling.decoding import sample
+from tutelage.lm.sampling.next_token import Sampling
+from tutelage.lm.serving.server import running
+from tutelage.lm.training import corpus
+from tutelage.lm.training.config import PretrainConfig
+from tutelage.lm.training.pretraining import pretrain
 from tutelage.lm.training.shared_prefix import read_completions
 
 

@@ -395,7 +395,7 @@ def test_an_answer_that_cannot_be_written_fails_alone(backend: HuggingFace, monk
             raise OverflowError("no such token")
         return decode(tokenizer, ids)
 
-    monkeypatch.setattr("tutelage.lm.worker.decode", picky)
+    monkeypatch.setattr("tutelage.lm.sampling.worker.decode", picky)
     backend_stops, backend._stops = backend._stops, frozenset()
     try:
         requests = [Request(prompt="a", max_tokens=length, seed=length) for length in (2, 3, 3, 4)]

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tutelage.lm.config import SFTConfig, TokenizerConfig
-from tutelage.lm.pretraining import train_tokenizer
+from tutelage.lm.training.config import SFTConfig, TokenizerConfig
+from tutelage.lm.training.pretraining import train_tokenizer
 from tutelage.lm.training.sft import sft
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 
 TEMPLATE = "{question}?\n"
 QUESTIONS = [Question.of(f"{a}+{b}", f"{a}+{b}={a + b}\n#### {a + b}") for a, b in [(1, 1), (1, 2), (2, 2), (2, 1)]]

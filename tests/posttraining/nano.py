@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tutelage.posttraining.grading import Answer
+from tutelage.posttraining.grading.answers import Answer
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 
 WORDS = ("</s>", "a", "b", "c", "d", "e")
 """The end-of-sequence token pads, too."""

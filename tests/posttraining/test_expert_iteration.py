@@ -17,15 +17,15 @@ from posttraining.guessing import QUESTIONS, TEMPLATE, guessing, pretrained, sol
 
 from tutelage.backends.torch_state import from_arrays, to_arrays
 from tutelage.lab.errors import BadInput
-from tutelage.lm.config import SFTConfig
 from tutelage.lm.pools import Pool, Rollout
-from tutelage.lm.sampling import Sampling
+from tutelage.lm.sampling.next_token import Sampling
+from tutelage.lm.training.config import SFTConfig
 from tutelage.lm.training.sft import SFT, sft
 from tutelage.posttraining import expert_iteration as module
 from tutelage.posttraining import policy as policies
 from tutelage.posttraining.config import ExpertIterationConfig, rest_em, rft
 from tutelage.posttraining.expert_iteration import ExpertIteration
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rollouts import BLOCK, Rollouts, each
 from tutelage.posttraining.selection import Dataset, distinct, passing, union
 

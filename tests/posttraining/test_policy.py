@@ -10,7 +10,7 @@ from posttraining.guessing import QUESTIONS, guessing, tokenizer
 from tiny_models import tokenizer as byte_level
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.sampling import Sampling
+from tutelage.lm.sampling.next_token import Sampling
 from tutelage.posttraining.policy import PLAIN, Policy, spans
 
 KINDS = ("word", "character", "bpe")

@@ -18,11 +18,11 @@ from posttraining.guessing import QUESTIONS, guessing, weights
 from tutelage.backends.torch_state import from_arrays, to_arrays
 from tutelage.lab.errors import BadInput
 from tutelage.lm.pools import Pool, Rollout
-from tutelage.lm.sampling import Sampling
+from tutelage.lm.sampling.next_token import Sampling
 from tutelage.posttraining import policy as policies
 from tutelage.posttraining.config import PreferenceConfig
 from tutelage.posttraining.preferences import Pair, Preferences, paired, preference_loss
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rollouts import Rollouts
 
 SAMPLING = Sampling(max_new_tokens=24)

@@ -15,16 +15,16 @@ import torch
 from tutelage.backends.torch_state import from_arrays, to_arrays
 from tutelage.lab.errors import BadInput
 from tutelage.lm.pools import Rollout
-from tutelage.lm.pretraining import PretrainConfig, TokenizerConfig, new_model, train_tokenizer
-from tutelage.lm.rows import Row
-from tutelage.lm.sampling import Sampling
+from tutelage.lm.sampling.next_token import Sampling
+from tutelage.lm.sampling.rows import Row
 from tutelage.lm.training.adapters import add_lora
+from tutelage.lm.training.pretraining import PretrainConfig, TokenizerConfig, new_model, train_tokenizer
 from tutelage.lm.training.sft import SFTConfig, sft
 from tutelage.posttraining.config import OutcomeModelConfig, ReturnConditionedConfig
 from tutelage.posttraining.control_tokens import Controls, add_control_tokens, conditioned, control_ids, set_rows
-from tutelage.posttraining.outcome_model import OutcomeModel
+from tutelage.posttraining.outcome.model import OutcomeModel
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.return_conditioned import Labelled, ReturnConditioned, _with_share
 from tutelage.posttraining.rollouts import Rollouts, graded
 

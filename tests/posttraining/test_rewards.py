@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from tutelage.lab.errors import BadInput
-from tutelage.posttraining.grading import Answer
+from tutelage.posttraining.grading.answers import Answer
+from tutelage.posttraining.grading.solutions import steps
 from tutelage.posttraining.rewards import check_rewards, dense, differences, place, sparse, step_credits
-from tutelage.posttraining.solutions import steps
-from tutelage.posttraining.wordmath import Difficulty, problems
-from tutelage.posttraining.wordmath_solutions import solve
+from tutelage.posttraining.wordmath.problems import Difficulty, problems
+from tutelage.posttraining.wordmath.solutions import solve
 
 # Tom has 12, three times as many is 36, seven more 43, both together 79.
 REFERENCE = [Fraction(36), Fraction(43), Fraction(79)]

@@ -14,12 +14,12 @@ from posttraining.guessing import QUESTIONS, TEMPLATE, guessing
 
 from tutelage.lab.errors import BadInput
 from tutelage.lm.pools import Pool, Rollout
-from tutelage.lm.sampling import Sampling
+from tutelage.lm.sampling.next_token import Sampling
 from tutelage.posttraining import policy as policies
 from tutelage.posttraining import rollouts as module
-from tutelage.posttraining.grading import read_answer, same_answer
+from tutelage.posttraining.grading.answers import read_answer, same_answer
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rollouts import (
     BLOCK,
     Rollouts,

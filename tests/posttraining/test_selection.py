@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from posttraining.guessing import QUESTIONS, guessing
 
 from tutelage.backends.torch_state import from_arrays, to_arrays
-from tutelage.lab import checkpoint
 from tutelage.lab.errors import BadInput
+from tutelage.lab.storage import checkpoint
 from tutelage.lm.pools import Rollout
+from tutelage.posttraining.grading.solutions import solution_key
 from tutelage.posttraining.rollouts import each
 from tutelage.posttraining.selection import Dataset, distinct, passing, union, variety
-from tutelage.posttraining.solutions import solution_key
 
 FORMS = [
     "1+1=2\n#### 2",

@@ -12,7 +12,7 @@ import pytest
 from tutelage.lab.errors import BadInput
 from tutelage.lm.pools import Rollout
 from tutelage.measures.sampled_answers import over_questions
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rollouts import graded
 from tutelage.posttraining.solution_figures import (
     check_evaluation,
@@ -22,8 +22,8 @@ from tutelage.posttraining.solution_figures import (
     means,
     question_table,
 )
-from tutelage.posttraining.wordmath import Difficulty, problems
-from tutelage.posttraining.wordmath_solutions import solve
+from tutelage.posttraining.wordmath.problems import Difficulty, problems
+from tutelage.posttraining.wordmath.solutions import solve
 
 N = 6
 KS = (2, 3, 6)

@@ -8,7 +8,7 @@ from posttraining.guessing import QUESTIONS, TEMPLATE, tokenizer, untrained, wei
 
 from tutelage.backends.torch_state import from_arrays, to_arrays
 from tutelage.lab.errors import BadInput
-from tutelage.lm.config import SFTConfig
+from tutelage.lm.training.config import SFTConfig
 from tutelage.lm.training.sft import sft
 from tutelage.posttraining.policy import Policy
 from tutelage.posttraining.supervised import SupervisedEpochs

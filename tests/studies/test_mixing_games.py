@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tutelage import studies
-from tutelage.continual.deep import SweepPoint, reward_stream
+from tutelage.continual.deep.sweep import SweepPoint, reward_stream
 from tutelage.envs.adapters import minatar
 from tutelage.envs.environment import Discrete, Environment, TimeStep
 from tutelage.lab import configuration

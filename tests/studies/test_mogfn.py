@@ -23,8 +23,9 @@ from tutelage import studies
 from tutelage.cli import main, running
 from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.config import RewardConfig
-from tutelage.gflownets.worlds import aptamers, toolkit
+from tutelage.gflownets.worlds import aptamers
 from tutelage.gflownets.worlds.aptamers_config import MEASURES
+from tutelage.gflownets.worlds.molecules.objectives import toolkit
 from tutelage.lab import driver
 from tutelage.lab.configuration import fields, override, validate
 from tutelage.lab.errors import BadInput

@@ -20,8 +20,8 @@ from tutelage.lab.errors import BadInput
 from tutelage.lab.study import RunResult
 from tutelage.lm.pools import Pool, Rollout
 from tutelage.measures.claims import judge_all
-from tutelage.posttraining.questions import Question
-from tutelage.posttraining.tasks import TaskConfig, load_tasks
+from tutelage.posttraining.questions.question import Question
+from tutelage.posttraining.questions.tasks import TaskConfig, load_tasks
 from tutelage.studies import load
 from tutelage.studies.reason_rl import start as start_module
 from tutelage.studies.reason_rl.build import OF_THE_POOL, System

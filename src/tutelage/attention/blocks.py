@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tutelage.attention.cache import LayerCache
 from tutelage.attention.config import AttentionConfig, NetworkConfig
-from tutelage.attention.layer import Activations, attention_layer
+from tutelage.attention.kinds import attention_layer
+from tutelage.attention.layer import Activations
 from tutelage.attention.noise import dropout
 from tutelage.lab.errors import BadInput
 

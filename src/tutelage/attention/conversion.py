@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tutelage.attention.compositional import CompositionalAttention
+from tutelage.attention.compositional.layer import CompositionalAttention
 from tutelage.lab.errors import BadInput
 
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
-
-from tutelage.attention.config import AttentionConfig
+from torch import Tensor
 
 if TYPE_CHECKING:
     from tutelage.attention.cache import LayerCache
@@ -50,24 +48,3 @@ class AttentionLayer(Protocol):
         need: Sequence[str] = (),
         generator: torch.Generator | None = None,
     ) -> Any: ...
-
-
-def attention_layer(config: AttentionConfig, width: int) -> nn.Module:
-    """The layer that the configuration names, untrained (an `AttentionLayer`).
-
-    Raises:
-        BadInput: sizes that do not divide, or settings that contradict each other.
-    """
-    from tutelage.attention import baselines
-    from tutelage.attention.competition import Competition
-    from tutelage.attention.compositional import CompositionalAttention
-
-    compositional = config.kind == "compositional"
-    layer = CompositionalAttention.of(config, width) if compositional else baselines.layer(config, width)
-    if config.initialisation == "pytorch":
-        for part in layer.modules():
-            if isinstance(part, nn.Linear):
-                part.reset_parameters()
-            elif isinstance(part, Competition):
-                part.begin_as_linear_maps()
-    return layer

@@ -9,15 +9,15 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from tutelage.lab.cache import cache_folder
+from tutelage.lab.storage.cache import cache_folder
 
 
 def enable_compilation_cache(path: str | Path | None = None) -> Path | None:
     """Keep compiled programs on disk, so that the second start of a program compiles nothing. Returns the folder.
 
     The folder is `path`, else what JAX was configured with (`JAX_COMPILATION_CACHE_DIR`), else one for this kind of
-    processor under `$TUTELAGE_CACHE`, which is `~/.cache/tutelage` when it is not set (`tutelage.lab.cache`). None, and
-    nothing is changed, if `TUTELAGE_CACHE` is "off" or the folder cannot be made.
+    processor under `$TUTELAGE_CACHE`, which is `~/.cache/tutelage` when it is not set (`tutelage.lab.storage.cache`).
+    None, and nothing is changed, if `TUTELAGE_CACHE` is "off" or the folder cannot be made.
     """
     configured: str | None = jax.config.values["jax_compilation_cache_dir"]
     chosen = path or configured

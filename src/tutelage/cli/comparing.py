@@ -13,7 +13,7 @@ from tutelage.cli import DONE, options
 from tutelage.lab.bootstrap import Interval, bootstrap, mean
 from tutelage.lab.configuration import differences
 from tutelage.lab.errors import BadInput
-from tutelage.lab.record import RunFolder, read_results
+from tutelage.lab.storage.record import RunFolder, read_results
 from tutelage.lab.study import RunResult
 from tutelage.measures.intervals import stratified_interval
 from tutelage.measures.performance import probability_of_improvement

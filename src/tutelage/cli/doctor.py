@@ -173,7 +173,7 @@ def threads() -> list[Finding]:
 def policy_gradients() -> list[Finding]:
     """Expected updates of the policy-gradient algorithms against exact gradients; loads PyTorch."""
     try:
-        from tutelage.posttraining.gradient_checks import check_policy_gradients
+        from tutelage.posttraining.policy_gradient.gradient_checks import check_policy_gradients
     except ImportError as error:
         return [Finding("fail", "gradients", f"cannot be checked: {error}", "pip install 'tutelage[lm]'")]
     advice = "updates computed here are not those of the method; please report it with your versions"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tutelage import studies
-from tutelage.lab import atomic
 from tutelage.lab.configuration import arm_of, configure, from_json
 from tutelage.lab.errors import BadInput
-from tutelage.lab.record import RunFolder
+from tutelage.lab.storage import atomic
+from tutelage.lab.storage.record import RunFolder
 from tutelage.lab.study import Study
 
 

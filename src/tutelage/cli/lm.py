@@ -96,9 +96,9 @@ def serve(argv: list[str]) -> int:
         return DONE
     parsed = options.read(ServeOptions, argv)
     where, chosen = options.one_word(parsed.words, "MODEL"), parsed.options
-    from tutelage.lm import server
-    from tutelage.lm.endpoint import is_loopback
+    from tutelage.lm.clients.endpoint import is_loopback
     from tutelage.lm.model import Layer
+    from tutelage.lm.serving import server
 
     token = os.environ.get(TOKEN) or None
     if token is None and not is_loopback(chosen.host):

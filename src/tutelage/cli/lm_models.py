@@ -34,7 +34,7 @@ class EvalOptions:
 
 def pretrain(argv: list[str]) -> int:
     """Make a small model from files or a built-in generator."""
-    from tutelage.lm.config import PretrainConfig
+    from tutelage.lm.training.config import PretrainConfig
 
     if options.wants_help(argv):
         from tutelage.cli import help
@@ -46,8 +46,8 @@ def pretrain(argv: list[str]) -> int:
     parsed = options.read(PretrainOptions, argv, others=True)
     config = override(PretrainConfig(), parse_values(parsed.rest, fields(PretrainConfig)))
 
-    from tutelage.lm import corpus
-    from tutelage.lm.pretraining import pretrain as make
+    from tutelage.lm.training import corpus
+    from tutelage.lm.training.pretraining import pretrain as make
 
     chosen = parsed.options
     texts = corpus.texts(parsed.words, number=chosen.documents, seed=chosen.seed)
@@ -71,7 +71,8 @@ def evaluate(argv: list[str]) -> int:
 
     from tutelage import lm
     from tutelage.backends.torch_threads import single_threaded
-    from tutelage.lm import corpus, evaluation, folders
+    from tutelage.lm import folders
+    from tutelage.lm.training import corpus, evaluation
 
     most = chosen.limit or None
     with single_threaded():

@@ -12,7 +12,7 @@ import numpy as np
 
 from tutelage.cli import DONE, options
 from tutelage.lab.errors import BadInput, nearest
-from tutelage.lab.record import RunFolder, read_results
+from tutelage.lab.storage.record import RunFolder, read_results
 from tutelage.measures.mixing import MixingReport, mixing_report
 
 FILES = (".npy", ".npz", ".csv")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tutelage import studies
 from tutelage.cli import DONE, options
-from tutelage.lab import record
 from tutelage.lab.errors import BadInput
+from tutelage.lab.storage import record
 
 
 def play(argv: list[str]) -> int:

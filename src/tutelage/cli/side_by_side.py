@@ -23,7 +23,7 @@ from tutelage.cli.jobs import Job
 from tutelage.lab.driver import Interrupted
 from tutelage.lab.interruption import StopRequest
 from tutelage.lab.progress import clock
-from tutelage.lab.record import RunFolder, read_results
+from tutelage.lab.storage.record import RunFolder, read_results
 from tutelage.lab.study import RunResult
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

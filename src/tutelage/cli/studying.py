@@ -129,7 +129,7 @@ def _jobs(subject: Study, todo: StudyPlan, folder: Path) -> list[Job]:
 def _conclude(subject: Study, jobs: Sequence[Job], folder: Path) -> None:
     """Judge the claims over all finished runs; write `claims.json` and the report; print both in short."""
     from tutelage.cli.reporting import publish
-    from tutelage.lab.record import read_results
+    from tutelage.lab.storage.record import read_results
     from tutelage.lab.verdicts import verdicts_of, write_claims
     from tutelage.measures.claims import judge_all
 

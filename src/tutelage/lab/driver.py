@@ -21,13 +21,14 @@ from typing import Any
 
 from rich.console import Console
 
-from tutelage.lab import atomic, checkpoint, configuration, record
+from tutelage.lab import configuration
 from tutelage.lab.errors import BadInput, nearest
 from tutelage.lab.interruption import StopRequest
 from tutelage.lab.program import Figures, Program, State
 from tutelage.lab.progress import Progress, clock
-from tutelage.lab.record import RunFolder
 from tutelage.lab.schedule import Schedule
+from tutelage.lab.storage import atomic, checkpoint, record
+from tutelage.lab.storage.record import RunFolder
 from tutelage.lab.study import Config, RunResult, Study
 
 

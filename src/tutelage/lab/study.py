@@ -136,7 +136,7 @@ class Study:
         play: `(config, program, its state, text, name of the text, episodes, seed) -> exhibits`: the run's agent on
             tasks of one's own, given as text; None where tasks have no text.
         panels: `(results of all runs, arm by arm) -> exhibits` that compare the arms, for the report of a study
-            (`tutelage.lab.comparisons` draws them). Runs may be missing or unfinished, and lack figures.
+            (`tutelage.lab.drawing.comparisons` draws them). Runs may be missing or unfinished, and lack figures.
         headline: the evaluation figure that progress, tables and curves show first.
         jobs: how many runs `tutelage study` has at a time when not told: 1 where a run uses all cores or a device by
             itself, 0 for one per core.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tutelage.lab import atomic
 from tutelage.lab.errors import BadInput
+from tutelage.lab.storage import atomic
 from tutelage.lab.study import Claim, Judgement
 
 FORMAT = 1

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.lab.errors import BadInput, nearest
-from tutelage.lm.cache import MODES, Cache, Store
-from tutelage.lm.flight import SingleFlight
-from tutelage.lm.ledger import Account, Budget, Ledger, Price
-from tutelage.lm.limits import Limits
+from tutelage.lm.clients.cache import MODES, Cache, Store
+from tutelage.lm.clients.flight import SingleFlight
+from tutelage.lm.clients.ledger import Account, Budget, Ledger, Price
+from tutelage.lm.clients.limits import Limits
+from tutelage.lm.clients.retry import Retry
 from tutelage.lm.model import LanguageModel
 from tutelage.lm.request import Completion, Request
-from tutelage.lm.retry import Retry
 from tutelage.lm.scripted import Grammar, Scripted
 
 _SCHEMES = ("http", "https", "litellm")
@@ -98,10 +98,10 @@ def _backend(where: Any, api_key_env: str, options: Mapping[str, Any]) -> tuple[
         key = os.environ.get(api_key_env)
         if not key and api_key_env != _KEY:
             raise BadInput(f"api_key_env is {api_key_env!r}: there is no such environment variable")
-        endpoint = _class("endpoint", "Endpoint")
+        endpoint = _class("clients.endpoint", "Endpoint")
         return _made(endpoint, address, name, **{"api_key": key or None, **options}), name, "server"
     if isinstance(where, str) and scheme == "litellm" and rest:
-        return _made(_class("litellm_adapter", "LiteLLM"), rest, **options), rest, "server"
+        return _made(_class("clients.litellm_adapter", "LiteLLM"), rest, **options), rest, "server"
     hub = isinstance(where, str) and _HUB.fullmatch(text)
     if isinstance(where, str | Path) and not hub and not Path(where).is_dir():
         if isinstance(where, str) and colon and re.fullmatch(r"\w+", scheme):

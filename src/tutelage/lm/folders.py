@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from tutelage.lab import atomic
 from tutelage.lab.errors import BadInput
+from tutelage.lab.storage import atomic
 
 
 def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Any, Any]:

@@ -20,16 +20,16 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.decoding import model_stops
-from tutelage.lm.fallback import max_context
 from tutelage.lm.model import Capabilities, LanguageModel
 from tutelage.lm.model_types import register_type_of
 from tutelage.lm.request import Completion, Failure, Message, Request, Scored, Scoring, Usage
-from tutelage.lm.rows import Row
-from tutelage.lm.sampling import Sampling
-from tutelage.lm.scoring import Reading
+from tutelage.lm.sampling.decoding import model_stops
+from tutelage.lm.sampling.fallback import max_context
+from tutelage.lm.sampling.next_token import Sampling
+from tutelage.lm.sampling.rows import Row
+from tutelage.lm.sampling.scoring import Reading
+from tutelage.lm.sampling.worker import Answer, Call, Worker, broken, tell_loop
 from tutelage.lm.tokens import Choices, Tokenizer, common_prefix, context_text, continuations, encode
-from tutelage.lm.worker import Answer, Call, Worker, broken, tell_loop
 
 SMALL = 50_000_000
 """Models of fewer parameters run on one thread: more would spend their time waiting for each other."""

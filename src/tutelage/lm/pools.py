@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.lab import atomic
 from tutelage.lab.errors import BadInput
+from tutelage.lab.storage import atomic
 
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20

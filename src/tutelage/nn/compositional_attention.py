@@ -2,7 +2,7 @@
 
 S searches, R retrievals. Each pair of them is computed, O_ij = A_i V_j, and each search picks softly among the
 retrievals by what they found. R = 1 is multi-head attention whose heads share one value; the same layer for PyTorch
-models is `tutelage.attention.compositional`.
+models is `tutelage.attention.compositional.layer`.
 
 References: Mittal, Raparthy, Rish, Bengio & Lajoie (2022), arXiv 2110.09419.
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tutelage.lab.settings import part, setting
-from tutelage.lm.config import SFTConfig
-from tutelage.posttraining.solutions import LEVELS
+from tutelage.lm.training.config import SFTConfig
+from tutelage.posttraining.grading.solutions import LEVELS
 
 FILTERS = ("correct", "reward", "both")
 DEDUPLICATION = (*LEVELS, "none")

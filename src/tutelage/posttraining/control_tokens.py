@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tutelage.lab.errors import BadInput, nearest
-from tutelage.lm.rows import Row
+from tutelage.lm.sampling.rows import Row
 from tutelage.lm.tokens import decode
 from tutelage.posttraining.policy import Policy
 

@@ -34,7 +34,7 @@ from tutelage.lm.training.sft import SFT, sft
 from tutelage.posttraining.config import ExpertIterationConfig
 from tutelage.posttraining.learner import State, restore
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rollouts import Reward, Rollouts, block_size, correct, truncated_share, warn_truncated
 from tutelage.posttraining.selection import Dataset, distinct, passing, union, variety
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.decoding import sample
-from tutelage.lm.rows import Row, Sample
-from tutelage.lm.sampling import Sampling
+from tutelage.lm.sampling.decoding import sample
+from tutelage.lm.sampling.next_token import Sampling
+from tutelage.lm.sampling.rows import Row, Sample
 from tutelage.lm.tokens import decode
 from tutelage.lm.training.batches import Example, end_token
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 
 PLAIN = "Question: {question}\nAnswer:\n"
 """How a question is asked by default; it ends in a new line, over which no tokenizer joins tokens."""
@@ -70,7 +70,9 @@ class Policy:
         seed: int | np.ndarray = 0,
         prefixes: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Sample]]:
-        """`[questions][num_samples]` continuations; see `tutelage.lm.decoding.sample`. The model is left as it was.
+        """`[questions][num_samples]` continuations; see `tutelage.lm.sampling.decoding.sample`.
+
+        The model is left as it was.
 
         Args:
             prefixes: for each question the tokens that its solutions begin with, not part of what is given back.

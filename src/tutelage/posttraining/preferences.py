@@ -27,7 +27,7 @@ from tutelage.lm.training.shared_prefix import read_completions
 from tutelage.posttraining.config import PreferenceConfig
 from tutelage.posttraining.learner import State, restore
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rollouts import Rollouts, block_size, correct, truncated_share, warn_truncated
 from tutelage.posttraining.selection import distinct
 

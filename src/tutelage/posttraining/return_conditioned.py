@@ -31,9 +31,9 @@ from tutelage.lm.training.sft import sft
 from tutelage.posttraining.config import ReturnConditionedConfig
 from tutelage.posttraining.control_tokens import CONTROL, Controls, add_control_tokens, conditioned, set_rows
 from tutelage.posttraining.learner import State
-from tutelage.posttraining.outcome_model import OutcomeModel
+from tutelage.posttraining.outcome.model import OutcomeModel
 from tutelage.posttraining.policy import Policy, spans
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rollouts import Rollouts, correct, flat, truncated_share
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tutelage.lab.errors import BadInput
-from tutelage.posttraining.grading import Answer, read_answer, same_answer
-from tutelage.posttraining.solutions import Step, steps
+from tutelage.posttraining.grading.answers import Answer, read_answer, same_answer
+from tutelage.posttraining.grading.solutions import Step, steps
 
 Earned = list[tuple[int, float]]
 """(Characters of the text up to where it is earned, amount), in order."""

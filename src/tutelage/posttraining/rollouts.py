@@ -16,10 +16,10 @@ import numpy as np
 
 from tutelage.lab.errors import BadInput
 from tutelage.lm.pools import Pool, PoolWriter, Rollout
-from tutelage.lm.sampling import Sampling, hashed
-from tutelage.posttraining.grading import read_answer, same_answer
+from tutelage.lm.sampling.next_token import Sampling, hashed
+from tutelage.posttraining.grading.answers import read_answer, same_answer
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rewards import Earned, check_rewards
 
 Reward = Callable[[Sequence[Question], Sequence[Rollout]], Sequence[Earned]]

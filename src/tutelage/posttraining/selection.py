@@ -14,11 +14,11 @@ from tutelage.lab.errors import BadInput, nearest
 from tutelage.lm.pools import Rollout
 from tutelage.lm.training.batches import Example
 from tutelage.posttraining.config import DEDUPLICATION, FILTERS
+from tutelage.posttraining.grading.solutions import deduplicate, solution_key
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rewards import check_rewards
 from tutelage.posttraining.rollouts import Reward, correct, flat
-from tutelage.posttraining.solutions import deduplicate, solution_key
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +102,9 @@ def distinct(group: Sequence[Rollout], level: str) -> list[Rollout]:
     """Rollouts of one question without those that count as the same, in order.
 
     Args:
-        level: `exact` (token ids), `normalised` or `equation` (`tutelage.posttraining.solutions.solution_key`; a wrong
-            equation rejects a solution), or `none` for all of them. Of several with one key that stays which has the
-            largest summed edit distance, over token ids, to those that stay for the other keys.
+        level: `exact` (token ids), `normalised` or `equation` (`tutelage.posttraining.grading.solutions.solution_key`;
+            a wrong equation rejects a solution), or `none` for all of them. Of several with one key that stays which
+            has the largest summed edit distance, over token ids, to those that stay for the other keys.
 
     References: Yuan et al. (2023), Scaling Relationship on Learning Mathematical Reasoning with LLMs, arXiv 2308.01825.
     """

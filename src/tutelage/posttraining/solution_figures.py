@@ -26,10 +26,10 @@ from tutelage.measures.sampled_answers import (
     unique_at_k,
     weighted_vote_at_k,
 )
-from tutelage.posttraining.questions import Question
-from tutelage.posttraining.solutions import solution_key, steps
-from tutelage.posttraining.wordmath import Problem
-from tutelage.posttraining.wordmath_solutions import mark_steps
+from tutelage.posttraining.grading.solutions import solution_key, steps
+from tutelage.posttraining.questions.question import Question
+from tutelage.posttraining.wordmath.problems import Problem
+from tutelage.posttraining.wordmath.solutions import mark_steps
 
 Table = dict[str, np.ndarray]
 """Figures by name, `[Q]`: one value per question; NaN where a question leaves it undefined."""

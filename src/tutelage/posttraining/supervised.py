@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.config import SFTConfig
+from tutelage.lm.training.config import SFTConfig
 from tutelage.lm.training.sft import SFT
 from tutelage.posttraining.learner import State
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
 
 
 class SupervisedEpochs:

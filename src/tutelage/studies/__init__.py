@@ -6,10 +6,11 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.lab import checkpoint, configuration
+from tutelage.lab import configuration
 from tutelage.lab.errors import BadInput, nearest
 from tutelage.lab.program import Program, State
-from tutelage.lab.record import RunFolder
+from tutelage.lab.storage import checkpoint
+from tutelage.lab.storage.record import RunFolder
 from tutelage.lab.study import Config, Study
 
 STUDIES: dict[str, str] = {

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from envs.maze.minigrid_numpy import fewest_actions
 
-from tutelage.envs.maze import format_level, is_valid, solver, suite
-from tutelage.envs.maze.suite import FAMILIES, FIXED, NAMES
+from tutelage.envs.maze import format_level, is_valid, solver
+from tutelage.envs.maze.suites import FAMILIES, FIXED, NAMES, suite
 from tutelage.lab.errors import BadInput
 
 SUITE = suite()

@@ -11,8 +11,8 @@ from lm.training.test_sft import data
 from transformers import AutoModelForCausalLM
 
 from tutelage.lab.errors import BadInput
-from tutelage.lm.config import SFTConfig
 from tutelage.lm.training.adapters import add_lora, merge, reference
+from tutelage.lm.training.config import SFTConfig
 from tutelage.lm.training.sft import sft
 from tutelage.lm.training.shared_prefix import can_share, read_completions
 

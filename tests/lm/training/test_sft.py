@@ -12,11 +12,12 @@ import torch
 from lm.tiny_architectures import VOCABULARY, tiny
 
 from tutelage.backends.torch_state import from_arrays, to_arrays
-from tutelage.lab import checkpoint
 from tutelage.lab.errors import BadInput
-from tutelage.lm.config import SFTConfig
+from tutelage.lab.storage import checkpoint
+from tutelage.lm.training.architecture import decoder_layers
 from tutelage.lm.training.batches import Example
-from tutelage.lm.training.sft import SFT, decoder_layers, learning_rate_factor, sft
+from tutelage.lm.training.config import SFTConfig
+from tutelage.lm.training.sft import SFT, learning_rate_factor, sft
 
 
 def data(number: int = 12, seed: int = 0) -> list[Example]:

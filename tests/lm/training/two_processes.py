@@ -13,7 +13,7 @@ import torch
 from lm.tiny_architectures import tiny
 from lm.training.test_sft import data
 
-from tutelage.lm.config import SFTConfig
+from tutelage.lm.training.config import SFTConfig
 from tutelage.lm.training.distributed import Processes, whole, whole_state
 from tutelage.lm.training.sft import SFT
 from tutelage.lm.training.shared_prefix import read_completions

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tutelage.attention.tasks import (
-    associative_recall_config,
-    byte_language_config,
-    contextual_retrieval_config,
-    relational_config,
-    triangles_config,
-)
+from tutelage.attention.tasks import contextual_retrieval_config, relational_config
+from tutelage.attention.tasks.pictures import triangles_config
+from tutelage.attention.tasks.words import associative_recall_config, byte_language_config
 
 CHECKS: dict[str, Callable[[Any], object]] = {
     "contextual_retrieval": contextual_retrieval_config.check,

@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from tutelage.attention import inspection
 from tutelage.attention.config import AttentionConfig, NetworkConfig
-from tutelage.attention.layer import Activations, attention_layer
+from tutelage.attention.kinds import attention_layer
+from tutelage.attention.layer import Activations
 from tutelage.attention.tasks.contextual_retrieval_config import COEFFICIENTS, ContextualRetrievalConfig, combinations
 from tutelage.attention.tasks.task import Batch
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tutelage.attention.blocks import Encoder
 from tutelage.attention.config import AttentionConfig, NetworkConfig
 from tutelage.attention.positions import legacy_sinusoidal, sinusoidal
-from tutelage.attention.tasks.glyphs import glyphs
+from tutelage.attention.tasks.pictures.glyphs import glyphs
 from tutelage.attention.tasks.relational_config import GLYPHS, RelationalConfig, check
 from tutelage.attention.tasks.relational_problems import ANSWERS, LENGTHS, SEGMENTS, Problems, draw, draw_split
 from tutelage.attention.tasks.task import Batch

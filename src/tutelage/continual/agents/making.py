@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tutelage.continual.agents.agent import Agent
+from tutelage.continual.agents.config import AgentConfig
 from tutelage.continual.agents.planning_q import dyna, n_step, replay
 from tutelage.continual.agents.policy_gradient import policy_gradient
 from tutelage.continual.agents.psrl import psrl
@@ -12,7 +13,6 @@ from tutelage.continual.agents.q_learning import differential_q, q_learning, rew
 from tutelage.continual.agents.rho_gradient import rho_gradient
 from tutelage.continual.agents.rho_learning import iterative_rho, off_policy_rho, on_policy_rho
 from tutelage.continual.agents.ucrl2 import ucrl2
-from tutelage.continual.agents_config import AgentConfig
 from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from tutelage.continual.agents.agent import Agent, Hyper, draw
+from tutelage.continual.agents.config import DynaConfig, ModelConfig, NStepConfig, ReplayConfig
 from tutelage.continual.agents.q_learning import greedy, q_step
 from tutelage.continual.agents.tabular_model import TabularModel, empty_model, observed, rewards, successor_law
-from tutelage.continual.agents_config import DynaConfig, ModelConfig, NStepConfig, ReplayConfig
 
 _NUMBERS = ("epsilon", "learning_rate", "discount")
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tutelage.continual.agents.agent import at_once
-from tutelage.continual.agents_config import InverseConfig
+from tutelage.continual.agents.config import InverseConfig
 from tutelage.continual.deviations import ChainInverse, inverted, updated
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from tutelage.continual.agents.agent import Agent, Hyper, epsilon_greedy
+from tutelage.continual.agents.config import PolicyGradientConfig
 from tutelage.continual.agents.q_learning import q_step
-from tutelage.continual.agents_config import PolicyGradientConfig
 
 
 class PolicyGradientState(NamedTuple):

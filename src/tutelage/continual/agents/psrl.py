@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from tutelage.continual.agents.agent import Agent, Hyper, at_once
-from tutelage.continual.agents_config import PSRLConfig
+from tutelage.continual.agents.config import PSRLConfig
 
 LAZINESS = 0.05
 """Share of a sweep that stays where it is, so that value iteration converges for periodic processes as well."""

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from tutelage.continual.agents.agent import Agent, Hyper, epsilon_greedy
-from tutelage.continual.agents_config import DifferentialQConfig, QLearningConfig, RewardCentredQConfig, RVIQConfig
+from tutelage.continual.agents.config import DifferentialQConfig, QLearningConfig, RewardCentredQConfig, RVIQConfig
 
 
 class QState(NamedTuple):

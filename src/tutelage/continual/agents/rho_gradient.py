@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from tutelage.continual.agents.agent import Agent, Hyper, draw, epsilon_greedy
+from tutelage.continual.agents.config import ModelConfig, RhoGradientConfig
 from tutelage.continual.agents.policy_chain import PolicyChain, refreshed, unknown_chain, with_row
 from tutelage.continual.agents.tabular_model import (
     TabularModel,
@@ -23,7 +24,6 @@ from tutelage.continual.agents.tabular_model import (
     successor_law,
     successors,
 )
-from tutelage.continual.agents_config import ModelConfig, RhoGradientConfig
 from tutelage.continual.deviations import law_of, row_deviations_of
 
 

@@ -17,6 +17,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from tutelage.continual.agents.agent import Agent, Hyper, draw, epsilon_greedy
+from tutelage.continual.agents.config import (
+    IterativeRhoConfig,
+    ModelConfig,
+    OffPolicyRhoConfig,
+    OnPolicyRhoConfig,
+)
 from tutelage.continual.agents.policy_chain import PolicyChain, refreshed, unknown_chain, with_row
 from tutelage.continual.agents.tabular_model import (
     TabularModel,
@@ -25,12 +31,6 @@ from tutelage.continual.agents.tabular_model import (
     rewards,
     successor_law,
     successors,
-)
-from tutelage.continual.agents_config import (
-    IterativeRhoConfig,
-    ModelConfig,
-    OffPolicyRhoConfig,
-    OnPolicyRhoConfig,
 )
 from tutelage.continual.deviations import law_of, row_deviations_of
 

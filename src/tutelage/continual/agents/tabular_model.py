@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tutelage.continual.agents_config import ModelConfig
+from tutelage.continual.agents.config import ModelConfig
 
 
 class TabularModel(NamedTuple):

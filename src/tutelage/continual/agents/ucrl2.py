@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from tutelage.continual.agents.agent import Agent, Hyper, at_once
-from tutelage.continual.agents_config import UCRL2Config
+from tutelage.continual.agents.config import UCRL2Config
 
 
 class UCRL2State(NamedTuple):

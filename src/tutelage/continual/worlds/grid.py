@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from tutelage.lab.drawing.plots import heat_map
 from tutelage.lab.errors import BadInput
-from tutelage.lab.plots import heat_map
 
 UP, DOWN, LEFT, RIGHT, STAY = range(5)
 """The actions are the first four; a slip may also stay. y grows downwards, a cell is y·L + x."""

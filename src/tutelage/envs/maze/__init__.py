@@ -19,8 +19,8 @@ from tutelage.envs.maze.observation import channels as channels
 from tutelage.envs.maze.observation import view_channels as view_channels
 from tutelage.envs.maze.render import Walk as Walk
 from tutelage.envs.maze.render import walk_of as walk_of
-from tutelage.envs.maze.suite import LevelSource as LevelSource
-from tutelage.envs.maze.suite import suite as suite
+from tutelage.envs.maze.suites import LevelSource as LevelSource
+from tutelage.envs.maze.suites import suite as suite
 from tutelage.envs.maze.text import format_level as format_level
 from tutelage.envs.maze.text import format_levels as format_levels
 from tutelage.envs.maze.text import parse_level as parse_level

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tutelage.lab import plots
+from tutelage.lab.drawing import plots
 from tutelage.lab.report import summary
 from tutelage.lab.report.gather import Material
 from tutelage.lab.report.markup import Markup, element

@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tutelage.lab.drawing.svg import rendered
 from tutelage.lab.report import numbers
 from tutelage.lab.report.gather import Material, Run, ShownExhibit
 from tutelage.lab.report.markup import Markup, element
 from tutelage.lab.report.tables import table
 from tutelage.lab.study import Exhibit, Study
-from tutelage.lab.svg import rendered
 
 _BUDGET = 12_000_000
 """Bytes of pictures in one page."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tutelage.lab.errors import BadInput
-from tutelage.lab.record import RunFolder, costs
 from tutelage.lab.report.numbers import real
+from tutelage.lab.storage.record import RunFolder, costs
 from tutelage.lab.study import RunResult
 from tutelage.lab.verdicts import Verdict, read_claims
 
@@ -26,7 +26,7 @@ _LARGEST_EXHIBIT = 3_000_000
 
 @dataclass(frozen=True)
 class ShownExhibit:
-    """An exhibit: the bytes of an SVG (untrusted), the rows of a table, or a drawing of `tutelage.lab.plots`.
+    """An exhibit: the bytes of an SVG (untrusted), the rows of a table, or a drawing of `tutelage.lab.drawing.plots`.
 
     Attributes:
         inline: such a drawing, made just now and not read from anywhere, which the page can hold as it is.

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tutelage.lab import atomic, record
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import flag
 from tutelage.lab.report import claims, curves, exhibits, numbers, tables
 from tutelage.lab.report.gather import Material, ShownExhibit, gather
 from tutelage.lab.report.markup import Markup, element
 from tutelage.lab.report.style import CSS
+from tutelage.lab.storage import atomic, record
 from tutelage.lab.study import Exhibit, RunResult, Study
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -15,6 +15,7 @@ import torch
 from torch import distributed
 
 from tutelage.lab.errors import BadInput, nearest
+from tutelage.lm.training.architecture import decoder_layers
 
 STRATEGIES = ("ddp", "fsdp")
 
@@ -56,8 +57,6 @@ class Processes:
             return self.accelerator.prepare_model(model)
         # torch's own sharding rather than accelerate's wrapper of it, which refuses processors without a GPU.
         from torch.distributed.fsdp import fully_shard
-
-        from tutelage.lm.training.sft import decoder_layers
 
         model.to(self.accelerator.device)
         for layer in decoder_layers(model):

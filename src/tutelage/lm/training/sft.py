@@ -21,11 +21,11 @@ import torch
 
 from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
-from tutelage.lm.config import SFTConfig
+from tutelage.lm.training.architecture import context_of, decoder_layers, full_attention, unwrapped
 from tutelage.lm.training.batches import Batch, Example, count_targets, micro_batches, pack, pad, truncate
+from tutelage.lm.training.config import SFTConfig
 from tutelage.lm.training.distributed import Processes, whole, without_gradient
 from tutelage.lm.training.losses import cross_entropy
-from tutelage.lm.training.shared_prefix import context_of, full_attention, unwrapped
 
 State = dict[str, Any]
 
@@ -219,11 +219,3 @@ def freeze(model: Any, share: float) -> None:
     for part in (base.get_input_embeddings(), base.get_output_embeddings(), *layers[: round(share * len(layers))]):
         if part is not None:
             part.requires_grad_(False)
-
-
-def decoder_layers(model: Any) -> torch.nn.ModuleList:
-    """The stack of a decoder's layers: its longest list of modules."""
-    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    if not stacks:
-        raise BadInput(f"{type(model).__name__} has no list of layers")
-    return max(stacks, key=len)

@@ -11,7 +11,6 @@ On either path completions of similar lengths are read together, so a few long o
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +22,9 @@ import torch
 from torch import distributed
 from torch.nn import functional
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from tutelage.lab.errors import BadInput
+from tutelage.lm.training.architecture import context_of, full_attention, parameters, unwrapped
 from tutelage.lm.training.distributed import without_gradient
 from tutelage.lm.training.losses import entropy, length_mask, token_logprobs
 
@@ -160,26 +159,6 @@ def can_share(model: Any) -> bool:
     return _AGREES[base]
 
 
-def full_attention(model: Any) -> bool:
-    """Whether every layer attends to all earlier tokens and keeps nothing else (no windows, no recurrent state)."""
-    base = unwrapped(model)
-    if getattr(base, "_is_stateful", False) or not {"past_key_values", "position_ids"} <= _parameters(base):
-        return False
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=base.config).layers)
-
-
-def unwrapped(model: Any) -> Any:
-    """The transformers model inside data-parallel and LoRA wrappers."""
-    inner = getattr(model, "module", model)
-    return inner.get_base_model() if hasattr(inner, "peft_config") and hasattr(inner, "get_base_model") else inner
-
-
-def context_of(model: Any) -> int:
-    """The most tokens that the model's positions reach; 0 if its configuration does not say."""
-    config = unwrapped(model).config.get_text_config(decoder=True)
-    return int(getattr(config, "max_position_embeddings", 0) or 0)
-
-
 def _plain(
     model: Any, prompts: Sequence[Ids], rows: Sequence[Ids], owner: Sequence[int], with_hidden: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -188,7 +167,7 @@ def _plain(
     ids = _right([[*prompts[place], *row] for row, place in zip(rows, owner, strict=True)]).to(device)
     # Nothing before the shortest prompt's last token predicts a completion: the vocabulary's matrix is spared there.
     skip = min(len(prompts[place]) for place in owner) - 1
-    few = {"logits_to_keep": ids.shape[1] - skip} if "logits_to_keep" in _parameters(unwrapped(model)) else {}
+    few = {"logits_to_keep": ids.shape[1] - skip} if "logits_to_keep" in parameters(unwrapped(model)) else {}
     out = model(input_ids=ids, use_cache=False, output_hidden_states=with_hidden, **few)
     starts = torch.tensor([len(prompts[place]) - 1 for place in owner], device=device)
     width = max(map(len, rows))
@@ -298,10 +277,6 @@ def _agree(model: Any) -> bool:
 def _right(rows: Sequence[Ids]) -> torch.Tensor:
     width = max(map(len, rows))
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
-
-
-def _parameters(model: Any) -> set[str]:
-    return set(inspect.signature(model.forward).parameters)
 
 
 def _device(model: Any) -> torch.device:

@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tutelage.attention.config import AttentionConfig, NetworkConfig, OptimizerConfig
-from tutelage.attention.tasks import (
-    contextual_retrieval_config,
-    image_mix_config,
-    sort_of_clevr_config,
-    triangles_config,
-)
+from tutelage.attention.tasks import contextual_retrieval_config
+from tutelage.attention.tasks.pictures import image_mix_config, sort_of_clevr_config, triangles_config
 from tutelage.lab.configuration import differences, flatten, override
 from tutelage.lab.study import Arm, Preset
 from tutelage.studies.compositional_attention.config import Config

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from tutelage.attention.baselines.equal_parameters import equal_parameters
 from tutelage.attention.config import AttentionConfig
+from tutelage.attention.equal_parameters import equal_parameters
 from tutelage.attention.tasks.task import Task
 from tutelage.attention.training import Training
 from tutelage.backends.torch_program import TorchProgram, torch_program
+from tutelage.lab.naming import resolve
 from tutelage.studies.compositional_attention.config import Config
 
-CLASSES = {
-    "contextual_retrieval": "ContextualRetrieval",
-    "sort_of_clevr": "SortOfClevr",
-    "triangles": "Triangles",
-    "image_mix": "ImageMix",
-    "relational": "Relational",
-    "scan": "Scan",
-    "associative_recall": "AssociativeRecall",
-    "byte_language": "ByteLanguage",
+TASKS = {
+    "contextual_retrieval": "tutelage.attention.tasks.contextual_retrieval:ContextualRetrieval",
+    "sort_of_clevr": "tutelage.attention.tasks.pictures.sort_of_clevr:SortOfClevr",
+    "triangles": "tutelage.attention.tasks.pictures.triangles:Triangles",
+    "image_mix": "tutelage.attention.tasks.pictures.image_mix:ImageMix",
+    "relational": "tutelage.attention.tasks.relational:Relational",
+    "scan": "tutelage.attention.tasks.words.scan:Scan",
+    "associative_recall": "tutelage.attention.tasks.words.associative_recall:AssociativeRecall",
+    "byte_language": "tutelage.attention.tasks.words.byte_language:ByteLanguage",
 }
 
 
@@ -51,8 +51,7 @@ def build(config: Config, seeds: Sequence[int]) -> TorchProgram:
 
 def task(config: Config, seed: int) -> Task:
     """The task that the configuration names, with its data."""
-    module = importlib.import_module(f"tutelage.attention.tasks.{config.task}")
-    return getattr(module, CLASSES[config.task])(getattr(config, config.task), seed)
+    return resolve(TASKS[config.task])(getattr(config, config.task), seed)
 
 
 def attention(config: Config) -> AttentionConfig:

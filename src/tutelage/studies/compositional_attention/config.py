@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tutelage.attention.config import AttentionConfig, NetworkConfig, OptimizerConfig
-from tutelage.attention.tasks.associative_recall_config import AssociativeRecallConfig
-from tutelage.attention.tasks.byte_language_config import ByteLanguageConfig
 from tutelage.attention.tasks.contextual_retrieval_config import ContextualRetrievalConfig
-from tutelage.attention.tasks.image_mix_config import ImageMixConfig
+from tutelage.attention.tasks.pictures.image_mix_config import ImageMixConfig
+from tutelage.attention.tasks.pictures.sort_of_clevr_config import SortOfClevrConfig
+from tutelage.attention.tasks.pictures.triangles_config import TrianglesConfig
 from tutelage.attention.tasks.relational_config import RelationalConfig
-from tutelage.attention.tasks.scan_config import ScanConfig
-from tutelage.attention.tasks.sort_of_clevr_config import SortOfClevrConfig
-from tutelage.attention.tasks.triangles_config import TrianglesConfig
+from tutelage.attention.tasks.words.associative_recall_config import AssociativeRecallConfig
+from tutelage.attention.tasks.words.byte_language_config import ByteLanguageConfig
+from tutelage.attention.tasks.words.scan_config import ScanConfig
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting
 

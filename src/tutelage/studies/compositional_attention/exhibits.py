@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tutelage.attention.tasks.associative_recall_config import ATTRIBUTES
+from tutelage.attention.tasks.words.associative_recall_config import ATTRIBUTES
 from tutelage.attention.training import Training
 from tutelage.backends.torch_program import TorchProgram
-from tutelage.lab import plots
-from tutelage.lab.pictures import gallery
+from tutelage.lab.drawing import plots
+from tutelage.lab.drawing.pictures import gallery
 from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.studies.compositional_attention.config import Config

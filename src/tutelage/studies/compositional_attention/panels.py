@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tutelage.lab import comparisons, plots
+from tutelage.lab.drawing import comparisons, plots
 from tutelage.lab.study import Exhibit, RunResult
 from tutelage.studies.compositional_attention.arms import TASKS
 from tutelage.studies.compositional_attention.claims import HEADLINES

@@ -12,7 +12,7 @@ Deviations from the publication and its code, each on purpose:
 - NCycle's clock is part of the state, so that the process is Markov; its chains are periodic and never mix;
 - tables are restricted to the closed class in which a policy stays;
 - the deep half is of MinAtar games with policies trained here, instead of pretrained ones of Atari, which are not to be
-  had; for those give the rewards of your own (`tutelage.continual.recorded`) to the same sweep.
+  had; for those give the rewards of your own (`tutelage.continual.deep.recorded`) to the same sweep.
 """
 
 from __future__ import annotations
@@ -144,9 +144,9 @@ study = Study(
         "Off-policy ρ-learning": "tutelage.continual.agents.rho_learning:off_policy_rho",
         "ρ policy gradient": "tutelage.continual.agents.rho_gradient:rho_gradient",
         "Iterative ρ-learning": "tutelage.continual.agents.rho_learning:iterative_rho",
-        "Tasks switched every τ steps": "tutelage.continual.task_switching:task_switching",
-        "t_ret over τ × |Z|": "tutelage.continual.deep:sweep",
-        "Policies of MinAtar games": "tutelage.continual.task_training:task_training",
+        "Tasks switched every τ steps": "tutelage.continual.deep.task_switching:task_switching",
+        "t_ret over τ × |Z|": "tutelage.continual.deep.sweep:sweep",
+        "Policies of MinAtar games": "tutelage.continual.deep.task_training:task_training",
         "Forgetting": "tutelage.measures.forgetting:forgetting",
         "Estimated return mixing, reports": "tutelage.measures.mixing:mixing_report",
         "Scaling exponents": "tutelage.measures.mixing:scaling_exponent",

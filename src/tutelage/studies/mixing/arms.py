@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tutelage.continual.agents_config import KINDS
+from tutelage.continual.agents.config import KINDS
 from tutelage.lab.configuration import override
 from tutelage.lab.study import Arm, Preset
 from tutelage.studies.mixing.config import GAMES, Config

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tutelage.continual import deep_config
-from tutelage.continual.agents_config import AgentConfig
+from tutelage.continual.agents.config import AgentConfig
+from tutelage.continual.deep import config as deep_config
 from tutelage.continual.worlds.config import WorldConfig
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting

@@ -11,7 +11,7 @@ from tutelage.continual.planning import solve_gain
 from tutelage.continual.return_mixing import return_mixing_time
 from tutelage.continual.stationary import stationary
 from tutelage.continual.tabular import induced
-from tutelage.lab import plots
+from tutelage.lab.drawing import plots
 from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.measures.mixing import scaling_exponent

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tutelage.lab import plots
 from tutelage.lab.bootstrap import bootstrap, mean
+from tutelage.lab.drawing import plots
 from tutelage.lab.study import Exhibit
 from tutelage.studies.mixing.config import Config
 

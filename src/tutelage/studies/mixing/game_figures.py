@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tutelage.continual.deep import SweepPoint, growth, sweep
-from tutelage.continual.deep_config import SweepConfig
+from tutelage.continual.deep.config import SweepConfig
+from tutelage.continual.deep.sweep import SweepPoint, growth, sweep
 from tutelage.measures.forgetting import forgetting
 from tutelage.measures.mixing import ScalingFit
 

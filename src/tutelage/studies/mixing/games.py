@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from tutelage.backends.jax_program import jax_program
-from tutelage.continual.deep import Policy, reward_stream, sampled
-from tutelage.continual.task_training import TrainingState, average_returns, task_training
+from tutelage.continual.deep.sweep import Policy, reward_stream, sampled
+from tutelage.continual.deep.task_training import TrainingState, average_returns, task_training
 from tutelage.envs.adapters.minatar import minatar_games
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Last, Program

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from tutelage.lab import comparisons
+from tutelage.lab.drawing import comparisons
 from tutelage.lab.study import Exhibit, RunResult
 from tutelage.studies.mixing.game_exhibits import choices, growing, returns_over
 

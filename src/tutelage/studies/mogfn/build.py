@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Key
 from tutelage.backends.jax_cache import enable_compilation_cache
 from tutelage.backends.jax_host_program import jax_host_program
 from tutelage.backends.jax_program import jax_program
-from tutelage.gflownets.active_learning import evaluation as active_figures
+from tutelage.gflownets.active.learning import evaluation as active_figures
 from tutelage.gflownets.method import Method, compiled_update, hosted_update
 from tutelage.gflownets.objectives import compiled_rewards
-from tutelage.gflownets.oracle import Oracle
+from tutelage.gflownets.oracles.oracle import Oracle
 from tutelage.gflownets.problem import Problem
 from tutelage.lab.program import Program, Sum
 from tutelage.studies.mogfn.config import Config

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 
-from tutelage.gflownets.active_learning_config import check_active
-from tutelage.gflownets.batch import check_batch
+from tutelage.gflownets.active.config import check_active
 from tutelage.gflownets.config import check_sampler
+from tutelage.gflownets.learning.batch import check_batch
 from tutelage.gflownets.worlds.aptamers_config import check_aptamers
 from tutelage.gflownets.worlds.config import check_ehrlich, check_hypergrid, check_ngrams
-from tutelage.gflownets.worlds.molecules_config import check_atoms, check_fragments
+from tutelage.gflownets.worlds.molecules.config import check_atoms, check_fragments
 from tutelage.lab.errors import BadInput, under
 from tutelage.studies.mogfn.config import Config
 
@@ -54,7 +54,7 @@ def _check_problem(config: Config) -> None:
         case "fragments":
             check_fragments(config.fragments)
             if config.fragments.blocks:
-                from tutelage.gflownets.worlds.blocks import read_blocks
+                from tutelage.gflownets.worlds.molecules.blocks import read_blocks
 
                 read_blocks(config.fragments.blocks)
         case _:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tutelage.gflownets.active_learning_config import ActiveLearningConfig
-from tutelage.gflownets.baselines_config import BaselinesConfig
+from tutelage.gflownets.active.config import ActiveLearningConfig
+from tutelage.gflownets.baselines.config import BaselinesConfig
 from tutelage.gflownets.config import GFlowNetConfig
 from tutelage.gflownets.worlds.aptamers_config import AptamerConfig
 from tutelage.gflownets.worlds.config import EhrlichConfig, HyperGridConfig, NGramConfig
-from tutelage.gflownets.worlds.molecules_config import AtomConfig, FragmentConfig
+from tutelage.gflownets.worlds.molecules.config import AtomConfig, FragmentConfig
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting
 

@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from tutelage.gflownets import exact
+from tutelage.gflownets.baselines.population import uniform_objects
 from tutelage.gflownets.condition import Condition, beta_range, simplex_grid
 from tutelage.gflownets.config import RewardConfig
-from tutelage.gflownets.enumeration import StateGraph, enumerate_states
+from tutelage.gflownets.exact import law as exact
+from tutelage.gflownets.exact.enumeration import StateGraph, enumerate_states
 from tutelage.gflownets.figures import sample_figures
-from tutelage.gflownets.gflownet import GFlowNetState, encoded
+from tutelage.gflownets.learning.gflownet import GFlowNetState, encoded
 from tutelage.gflownets.method import Method
 from tutelage.gflownets.objectives import check_rewards, compiled_rewards, log_scalar
-from tutelage.gflownets.population import uniform_objects
 from tutelage.gflownets.problem import Problem
 from tutelage.gflownets.scoring import log_prob
 from tutelage.measures.rank_correlation import pearson, spearman

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from tutelage.gflownets import exact
-from tutelage.gflownets.active_learning import ActiveLearningState
-from tutelage.gflownets.gflownet import GFlowNetState, encoded
+from tutelage.gflownets.active.learning import ActiveLearningState
+from tutelage.gflownets.exact import law as exact
+from tutelage.gflownets.learning.gflownet import GFlowNetState, encoded
 from tutelage.gflownets.method import Method
 from tutelage.gflownets.objectives import check_rewards
-from tutelage.gflownets.oracle import Oracle
+from tutelage.gflownets.oracles.oracle import Oracle
 from tutelage.gflownets.problem import Problem
-from tutelage.lab import plots
+from tutelage.lab.drawing import plots
 from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.measures import pareto
@@ -113,7 +113,7 @@ def answers(problem: Problem, weights: np.ndarray, objects: np.ndarray, rewards:
 
 def molecules(problem: Problem, weights: np.ndarray, objects: np.ndarray, rewards: np.ndarray) -> Exhibit:
     """The best molecule for each of some preferences."""
-    from tutelage.gflownets.worlds.drawing import drawing
+    from tutelage.gflownets.worlds.molecules.drawing import drawing
 
     smiles, captions = [], []
     for row in np.unique(np.linspace(0, len(weights) - 1, 8).round().astype(int)):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tutelage.gflownets.a2c import a2c
-from tutelage.gflownets.active_learning import active_learning
-from tutelage.gflownets.envelope_q import envelope_q
-from tutelage.gflownets.genetic import genetic
-from tutelage.gflownets.gflownet import gflownet
-from tutelage.gflownets.mars import mars
+from tutelage.gflownets.active.learning import active_learning
+from tutelage.gflownets.baselines.a2c import a2c
+from tutelage.gflownets.baselines.envelope_q import envelope_q
+from tutelage.gflownets.baselines.genetic import genetic
+from tutelage.gflownets.baselines.mars import mars
+from tutelage.gflownets.baselines.moreinforce import moreinforce
+from tutelage.gflownets.baselines.nsga2 import nsga2
+from tutelage.gflownets.baselines.random_search import random_search
+from tutelage.gflownets.baselines.soft_q import soft_q
+from tutelage.gflownets.learning.gflownet import gflownet
 from tutelage.gflownets.method import Method
-from tutelage.gflownets.moreinforce import moreinforce
-from tutelage.gflownets.nsga2 import nsga2
 from tutelage.gflownets.problem import Problem
-from tutelage.gflownets.random_search import random_search
-from tutelage.gflownets.soft_q import soft_q
 from tutelage.gflownets.worlds.ehrlich import ehrlich
 from tutelage.gflownets.worlds.hypergrid import hypergrid
 from tutelage.gflownets.worlds.ngrams import ngrams
@@ -36,11 +36,11 @@ def problem(config: Config) -> Problem:
 
             return aptamers(config.aptamers)
         case "fragments":
-            from tutelage.gflownets.worlds.fragments import fragments
+            from tutelage.gflownets.worlds.molecules.fragments import fragments
 
             return fragments(config.fragments)
         case _:
-            from tutelage.gflownets.worlds.atoms import atoms
+            from tutelage.gflownets.worlds.molecules.atoms import atoms
 
             return atoms(config.atoms)
 

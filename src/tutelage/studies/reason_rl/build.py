@@ -10,13 +10,13 @@ from typing import Any
 from tutelage.backends.torch_program import TorchProgram, torch_program
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Last
-from tutelage.lm.sampling import Sampling
+from tutelage.lm.sampling.next_token import Sampling
 from tutelage.posttraining import rewards
 from tutelage.posttraining.expert_iteration import ExpertIteration
 from tutelage.posttraining.learner import Learner, State, restore
-from tutelage.posttraining.online import Online
-from tutelage.posttraining.outcome_model import outcome_reward, stepwise_outcome_reward
+from tutelage.posttraining.outcome.model import outcome_reward, stepwise_outcome_reward
 from tutelage.posttraining.policy import Policy
+from tutelage.posttraining.policy_gradient.online import Online
 from tutelage.posttraining.preferences import Preferences
 from tutelage.posttraining.return_conditioned import ReturnConditioned
 from tutelage.posttraining.rollouts import Reward, Rollouts, flat, rule

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.settings import part, setting
-from tutelage.lm.config import FromScratchConfig, SFTConfig
+from tutelage.lm.training.config import FromScratchConfig, SFTConfig
 from tutelage.posttraining.config import (
     ExpertIterationConfig,
     OnlineConfig,
@@ -14,8 +14,8 @@ from tutelage.posttraining.config import (
     PreferenceConfig,
     ReturnConditionedConfig,
 )
-from tutelage.posttraining.tasks import TaskConfig
-from tutelage.posttraining.wordmath_corpus import CorpusConfig
+from tutelage.posttraining.questions.tasks import TaskConfig
+from tutelage.posttraining.wordmath.corpus import CorpusConfig
 
 ALGORITHMS = ("none", "sft", "expert_iteration", "online", "return_conditioned", "preferences")
 REWARDS = ("sparse", "dense", "dense_potential", "orm", "orm_dense", "sorm_dense")

@@ -8,10 +8,10 @@ from tutelage.backends.torch_program import TorchProgram
 from tutelage.lab.program import Program
 from tutelage.lab.study import Exhibit
 from tutelage.lm.pools import Rollout
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.grading.solutions import steps
+from tutelage.posttraining.questions.question import Question
 from tutelage.posttraining.rollouts import correct
-from tutelage.posttraining.solutions import steps
-from tutelage.posttraining.wordmath_solutions import mark_steps
+from tutelage.posttraining.wordmath.solutions import mark_steps
 from tutelage.studies.reason_rl.build import System
 from tutelage.studies.reason_rl.config import Config
 from tutelage.studies.reason_rl.start import greedy

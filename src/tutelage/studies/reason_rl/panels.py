@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from tutelage.lab import comparisons
+from tutelage.lab.drawing import comparisons
 from tutelage.lab.study import Exhibit, RunResult
 from tutelage.studies.reason_rl.claims import interim, largest
 

@@ -16,22 +16,22 @@ from typing import Any
 
 import torch
 
-from tutelage.lab import atomic
-from tutelage.lab.cache import cache_folder, made
-from tutelage.lab.checkpoint import config_hash
+from tutelage.lab.storage import atomic
+from tutelage.lab.storage.cache import cache_folder, made
+from tutelage.lab.storage.checkpoint import config_hash
 from tutelage.lm import folders
 from tutelage.lm.pools import Rollout
-from tutelage.lm.pretraining import pretrain
-from tutelage.lm.sampling import Sampling
-from tutelage.posttraining import wordmath_corpus
-from tutelage.posttraining.continuations import continuation_labels
-from tutelage.posttraining.outcome_model import OutcomeModel
+from tutelage.lm.sampling.next_token import Sampling
+from tutelage.lm.training.pretraining import pretrain
+from tutelage.posttraining.outcome.continuations import continuation_labels
+from tutelage.posttraining.outcome.model import OutcomeModel
 from tutelage.posttraining.policy import Policy
-from tutelage.posttraining.questions import Question
+from tutelage.posttraining.questions.question import Question
+from tutelage.posttraining.questions.tasks import Tasks, load_tasks
 from tutelage.posttraining.rollouts import Rollouts
 from tutelage.posttraining.solution_figures import equation_keys, figures
 from tutelage.posttraining.supervised import SupervisedEpochs
-from tutelage.posttraining.tasks import Tasks, load_tasks
+from tutelage.posttraining.wordmath import corpus as wordmath_corpus
 from tutelage.studies.reason_rl.config import Config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

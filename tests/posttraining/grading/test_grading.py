@@ -1,0 +1,173 @@
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutelage.lab.errors import BadInput
+from tutelage.measures.sampled_answers import answer_ids, maj_at_k
+from tutelage.posttraining.grading.answers import Answer, after_marker, grade, grade_samples, parse_answer, read_answer
+
+# Solution text, reference, verdict.
+TABLE = [
+    ("#### 72", "72", True),
+    ("She has 5.\n#### 72", "she had #### 72", True),
+    ("#### 71", "72", False),
+    # The last marker counts.
+    ("#### 5\nNo, wait.\n#### 72", "72", True),
+    ("#### 72\n#### 5", "72", False),
+    ("#### 5\nAnswer: 72", "72", True),
+    ("Answer: 72\n#### 5", "72", False),
+    (r"Answer: 5, so \boxed{72}", "72", True),
+    (r"\boxed{5} \boxed{72}", "72", True),
+    (r"\boxed{72} and then #### 5", "72", False),
+    # No marker, nothing behind it, or nothing that is one number.
+    ("It is 72.", "72", False),
+    ("####", "72", False),
+    ("####\n72", "72", False),
+    ("", "72", False),
+    ("72 ####", "72", False),
+    ("#### seventy-two", "72", False),
+    ("#### 72 or 73", "72", False),
+    ("#### 70-72", "72", False),
+    ("#### 8 * 9", "72", False),
+    ("#### 3:30", "3", False),
+    ("#### 5^2", "5", False),
+    ("#### 10²", "102", False),
+    ("#### nan", "72", False),
+    ("#### 1/0", "1", False),
+    ("#### 1e999999999", "1", False),
+    # Forms of the same number.
+    ("#### 1,234", "1234", True),
+    ("#### 1,234,567.50", "1234567.5", True),
+    ("#### 1,23", "123", False),
+    ("#### 12,3456", "123456", False),
+    ("#### 1.234.567", "1.234", False),
+    ("#### 1234", "1,234", True),
+    ("#### $12.00", "12", True),
+    ("#### $ 12", "12", True),
+    ("#### 12 €", "12", True),
+    ("#### -$12", "-12", True),
+    ("#### $-12", "-12", True),
+    ("#### 12.", "12", True),
+    ("#### 12.5.", "12.5", True),
+    ("#### 0012", "12", True),
+    ("#### -3", "-3", True),
+    ("#### - 3", "-3", True),
+    ("#### −3", "-3", True),
+    ("#### -3", "3", False),
+    ("#### +3", "3", True),
+    ("#### .5", "0.5", True),
+    ("#### 3/4", "0.75", True),
+    ("#### 6 / 8", "3/4", True),
+    ("#### -3/4", "-0.75", True),
+    ("#### 1 1/2", "1.5", True),
+    ("#### -2 1/2", "-2.5", True),
+    ("#### 2½", "2.5", True),
+    ("#### ½", "0.5", True),
+    ("#### 0.333", "1/3", False),
+    ("#### 72.0000000000000000001", "72", False),
+    ("#### 1e3", "1000", True),
+    ("#### 1.5E-2", "0.015", True),
+    ("#### 2 x 10^3", "2000", True),
+    (r"\boxed{2 \times 10^{3}}", "2000", True),
+    ("#### $1.5 million", "1500000", True),
+    ("#### 50%", "50", True),
+    ("#### 50%", "0.5", True),
+    ("#### 0.5", "50%", True),
+    ("#### 50 percent", "50%", True),
+    ("#### 0.5%", "50%", False),
+    # Words and units around it.
+    ("#### 12 apples", "12", True),
+    ("#### 12kg", "12", True),
+    ("#### 12 km/h", "12", True),
+    ("#### 5 m^2", "5", True),
+    ("#### 5 m2", "5", True),
+    ("#### 5 m²", "5", True),
+    ("#### x = 12", "12", True),
+    ("#### 3 * 4 = 12", "12", True),
+    ("Final answer: Tom has 12 apples.", "12", True),
+    ("**Final Answer:** 12", "12", True),
+    ("ANSWER: 12", "12", True),
+    ("The answer is 12. It follows from 3 and 4.", "12", False),
+    ("The answer is: 12", "12", True),
+    ("The answer is **12**", "12", True),
+    ("Answer:\n\n12", "12", True),
+    ("Answer: 12\n\nQuestion: has Tom 5?", "12", True),
+    # LaTeX without a parser for it.
+    (r"\boxed{\frac{3}{4}}", "0.75", True),
+    (r"\boxed{-\dfrac{3}{4}}", "-0.75", True),
+    (r"\boxed{1\frac12}", "1.5", True),
+    (r"\boxed{\$1,234}", "1234", True),
+    (r"\boxed{1{,}234}", "1234", True),
+    (r"\boxed{12\text{ cm}}", "12", True),
+    (r"\boxed{50\%}", "50", True),
+    (r"\boxed{90^\circ}", "90", True),
+    (r"Answer: $\boxed{12}$.", "12", True),
+    (r"\boxed{12", "12", True),
+    (r"\boxed{\sqrt{144}}", "144", False),
+]
+
+
+@pytest.mark.parametrize("text, reference, verdict", TABLE)
+def test_table(text, reference, verdict):
+    assert grade(text, reference) is verdict
+
+
+def rendered(number, style, numerator, denominator):
+    """A number in one of the forms that must all read as the same rational."""
+    return {
+        "plain": f"{number}",
+        "commas": f"{number:,}",
+        "currency": f"${number:,}.00",
+        "dot": f"{number}.",
+        "units": f"{number} red apples",
+        "unicode": f"{number}".replace("-", "−"),
+        "latex": rf"\boxed{{{number}}}",
+        "fraction": f"{numerator}/{denominator}",
+        "frac": rf"\boxed{{\frac{{{numerator}}}{{{denominator}}}}}",
+    }[style]
+
+
+STYLES = ["plain", "commas", "currency", "dot", "units", "unicode", "latex", "fraction", "frac"]
+
+
+@given(st.integers(-(10**12), 10**12), st.sampled_from(STYLES), st.integers(-999, 999), st.integers(1, 999))
+def test_every_form_of_a_number_is_that_number(number, style, numerator, denominator):
+    truth = Fraction(numerator, denominator) if style in ("fraction", "frac") else Fraction(number)
+    assert read_answer("so ####\t" + rendered(number, style, numerator, denominator)) == Answer(truth)
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_no_text_raises_or_hangs(before, after):
+    for marker in ("####", "Answer:", "\\boxed{"):
+        answer = read_answer(before + marker + after)
+        assert answer is None or isinstance(answer.value, Fraction)
+
+
+@pytest.mark.parametrize(
+    "tail", ["9" * 10_000, "1e" + "9" * 200, "1" + ",111" * 2000, "{" * 5000, "- " * 5000, "1/" * 100]
+)
+def test_hostile_answers_are_unparsed(tail):
+    assert parse_answer(tail) is None
+    assert read_answer("\\boxed{" + tail) is None
+
+
+def test_marker_of_the_reference_solution_is_found():
+    assert after_marker("48/2 = <<48/2=24>>24\n#### 72") == " 72"
+    assert after_marker("nothing") is None
+
+
+def test_samples_vote_for_answers_and_right_forms_vote_together():
+    texts = ["#### 50%", "#### 0.5", "#### 1/2", "#### 7", "#### 7.0", "none", "#### 8"]
+    graded = grade_samples(texts, "0.5")
+    assert graded.correct == [True, True, True, False, False, False, False]
+    ids = answer_ids([graded.votes])
+    assert ids.tolist() == [[0, 0, 0, 1, 1, -1, 2]]
+    assert maj_at_k(ids, [graded.correct], [7]) == 1
+
+
+@pytest.mark.parametrize("reference", ["no number", "#### 1 or 2", "", "#### "])
+def test_reference_without_a_number_is_bad_input(reference):
+    with pytest.raises(BadInput, match="reference answer: no single number in"):
+        grade("#### 1", reference)

@@ -1,0 +1,126 @@
+import ast
+import operator
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutelage.lab.errors import BadInput
+from tutelage.posttraining.grading.solutions import deduplicate, edit_distance, evaluate, solution_key, steps
+
+OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+
+
+def by_python(node):
+    """The same value by Python's own grammar, in fractions; None for a division by zero."""
+    if isinstance(node, ast.Expression):
+        return by_python(node.body)
+    if isinstance(node, ast.Constant):
+        return Fraction(str(node.value))
+    if isinstance(node, ast.UnaryOp):
+        inner = by_python(node.operand)
+        return None if inner is None else -inner
+    left, right = by_python(node.left), by_python(node.right)
+    if left is None or right is None or (isinstance(node.op, ast.Div) and right == 0):
+        return None
+    return OPERATIONS[type(node.op)](left, right)
+
+
+numbers = st.one_of(st.integers(0, 99).map(str), st.sampled_from(["0.5", "12.25", "100"]))
+expressions = st.recursive(
+    numbers,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*/"), inner).map(" ".join),
+        inner.map("({})".format),
+        inner.map("-{}".format),
+    ),
+    max_leaves=8,
+)
+
+
+@given(expressions)
+def test_arithmetic_is_pythons(expression):
+    assert evaluate(expression) == by_python(ast.parse(expression, mode="eval"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1 +", "* 2", "(1", "1)", "1 2", "()", "2 ** 3", "1 // 2", "a", "import os", "1/0"]
+)
+def test_nothing_else_is_arithmetic(text):
+    assert evaluate(text) is None
+
+
+def test_percent_and_commas():
+    assert evaluate("1,200 * 5%") == 60
+    assert evaluate(".2*(10+5)") == 3
+
+
+GSM8K = """Natalia sold 48/2 = <<48/2=24>>24 clips in May.
+Natalia sold 48+24 = <<48+24=72>>72 clips altogether in April and May.
+#### 72"""
+
+
+def test_annotated_steps_of_gsm8k():
+    first, second = steps(GSM8K)
+    assert (first.equation, first.value, first.correct) == ("48/2=24", 24, True)
+    assert (second.equation, second.correct) == ("48+24=72", True)
+    assert GSM8K[: first.end].endswith("clips in May.")
+    assert GSM8K[: second.end].endswith("April and May.")
+
+
+def test_plain_steps():
+    text = (
+        "Tom: 12 * 3 = 36\nSo he pays $36 − $1,000.50 = $-964.5, and 2 x (3 + 1) = 9 in all.\nWait 5.\n#### 7 + 1 = 8"
+    )
+    found = steps(text)
+    assert [s.equation for s in found] == ["12*3=36", "36-1000.5=-964.5", "2*(3+1)=9"]
+    assert [s.correct for s in found] == [True, True, False]
+    assert [text[: s.end].rsplit("\n")[-1] for s in found] == [
+        "Tom: 12 * 3 = 36",
+        "So he pays $36 − $1,000.50 = $-964.5",
+        "So he pays $36 − $1,000.50 = $-964.5, and 2 x (3 + 1) = 9 in all.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "equation, correct",
+    [("100/3=33.33", True), ("100/3=33.3", True), ("100/3=33.34", False), ("100/3=33", False), ("1/2=50%", True)],
+)
+def test_rounded_results_are_right_only_to_the_decimals_given(equation, correct):
+    assert [s.correct for s in steps(f"<<{equation}>>")] == [correct]
+
+
+def test_keys_at_three_levels():
+    one, two = "A: 3 * 4 = 12\nB: 12 + 1,000 = 1012\n#### 1012", "A:  3 * 4 = 12.0\nB: 12 + 1000 = 1,012\n#### 1012"
+    other = "First 3 * 4 = 12.\nThen 12 + 1000 = 1012.\n#### 1012"
+    assert solution_key(one, "exact") != solution_key(two, "exact")
+    assert solution_key(one, "normalised") == solution_key(two, "normalised") != solution_key(other, "normalised")
+    assert solution_key(one, "equation") == solution_key(other, "equation") == ("3*4=12", "12+1000=1012")
+    assert solution_key("A: 4 * 3 = 12\n" + one[14:], "equation") != solution_key(one, "equation")
+    assert solution_key("3 * 4 = 13\n#### 13", "equation") is None
+    assert solution_key("#### 13", "equation") is None
+    with pytest.raises(BadInput, match=r"level: 'normalized'; must be one of .*; did you mean 'normalised'"):
+        solution_key(one, "normalized")  # type: ignore[arg-type]
+
+
+@given(st.text("ab1", max_size=12), st.text("ab1", max_size=12))
+def test_edit_distance_is_the_recurrence(a, b):
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        before, row = row, [i]
+        for j, y in enumerate(b, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y)))
+    assert edit_distance(a, b) == row[-1]
+    assert edit_distance(tuple(a), list(b)) == row[-1]
+
+
+def test_dedup_keeps_the_most_different_of_a_key_and_drops_the_rejected():
+    texts = ["aaaa", "aaab", "bbbb", "aaaa", "cccc"]
+    keys = ["k", "l", "k", "k", None]
+    # For key k: aaaa is 1 from aaab, bbbb is 3: bbbb stays. For l there is one.
+    assert deduplicate(texts, keys) == [1, 2]
+    assert deduplicate(texts, ["k"] * 5) == [0]
+    assert deduplicate([], []) == []
+    with pytest.raises(BadInput, match="keys: 1 for 2 solutions"):
+        deduplicate(["a", "b"], ["k"])
