@@ -80,7 +80,7 @@ def main() -> None:
 
     study = studies.load("minimax")
     config, _ = configure(study, given.arm, "paper", overrides(given.arm, given.work))
-    program = study.build(config, [given.seed])
+    program = study.program(config, [given.seed])
     clock.mark("imported")
     state = program.init()
     clock.mark("initialised")

@@ -29,7 +29,7 @@ SCHEDULE = {
 
 def fit(abreast: bool = False, seeds: tuple[int, ...] = (2, 9)) -> JaxProgram:
     config, _ = configuration.configure(study, "fit", "quick", {"abreast": abreast})
-    return study.build(config, seeds)
+    return study.program(config, seeds)
 
 
 def counter(update=None, init=None, evaluate=None, **options) -> JaxProgram:
@@ -287,7 +287,7 @@ def crash_once(program: JaxProgram, call: int) -> JaxProgram:
 def test_a_crashed_run_goes_on_to_the_same_files(tmp_path: Path, abreast: bool) -> None:
     def go(folder: Path, crash: int = -1) -> None:
         config, _ = configuration.configure(study, "fit", "quick", SCHEDULE | {"abreast": abreast})
-        of = dataclasses.replace(study, build=lambda *arguments: crash_once(study.build(*arguments), crash))
+        of = dataclasses.replace(study, build=lambda *arguments: crash_once(study.program(*arguments), crash))
         driver.run(of, "fit", "quick", config, (2, 9), folder, quiet=True)
 
     go(tmp_path / "undisturbed")

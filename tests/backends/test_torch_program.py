@@ -30,7 +30,7 @@ SCHEDULE = {
 
 def fit(seeds: tuple[int, ...] = (2, 9), **changes: Any) -> TorchProgram:
     config, _ = configuration.configure(study, "fit", "quick", changes)
-    return study.build(config, seeds)
+    return study.program(config, seeds)
 
 
 def go(folder: Path, seeds: tuple[int, ...] = (2, 9), build: Any = study.build, **changes: Any) -> None:
@@ -246,7 +246,7 @@ def test_a_crash_in_any_update_goes_on_to_the_same_files_and_draws_nothing_again
     programs: list[TorchProgram] = []
 
     def build(config: Any, seeds: Any, crash: int = -1) -> TorchProgram:
-        program = study.build(config, seeds)
+        program = study.program(config, seeds)
         update, calls = program.update, iter(range(100))
 
         def crashing(state: Any, num_updates: int) -> Any:

@@ -77,7 +77,7 @@ def test_deep_prints_one_line_for_each_comparison_and_all_agree(monkeypatch, cap
 
 
 def test_a_wrong_gradient_fails_with_its_numbers(monkeypatch, capsys):
-    from tutelage.posttraining.policy_gradient.objective import gradient_checks
+    from tutelage.posttraining.policy_gradient import gradient_checks
 
     wrong = [gradient_checks.Comparison("tabular: PPO = exact gradient", 0.25, 1e-9)]
     monkeypatch.setattr(doctor, "CHECKS", ())

@@ -46,12 +46,12 @@ def test_quick_arms_are_arms_and_tasks_are_all_there() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_trains_is_tested_and_shown(task: str) -> None:
     config = configured(task, "tiny")
-    program = study.build(config, [0])
+    program = study.program(config, [0])
     state, metrics = program.update(program.init(), 2)
     [figures] = program.evaluate(state, 2, final=True)
     assert len(metrics()) == 1
     assert all(np.isfinite(value) for value in figures.values())
-    shown = study.exhibits(config, program, state)
+    shown = study.exhibits_of(config, program, state)
     assert shown
     assert all(exhibit.svg or exhibit.rows for exhibit in shown)
 
@@ -59,7 +59,7 @@ def test_every_task_trains_is_tested_and_shown(task: str) -> None:
 @pytest.mark.filterwarnings("ignore:competition 'linear'")
 @pytest.mark.parametrize("arm", [arm for arm in study.arms if arm.startswith("retrieval_")])
 def test_every_arm_of_contextual_retrieval_trains(arm: str) -> None:
-    program = study.build(configured(arm, "tiny"), [0])
+    program = study.program(configured(arm, "tiny"), [0])
     state, _ = program.update(program.init(), 1)
     [figures] = program.evaluate(state, 1)
     assert np.isfinite(figures["l1_iid"])
@@ -67,13 +67,13 @@ def test_every_arm_of_contextual_retrieval_trains(arm: str) -> None:
 
 @pytest.mark.parametrize("arm", ["retrieval_gumbel", "recall", "images_mha"])
 def test_evaluation_changes_nothing_and_a_saved_state_goes_on_to_the_same_bits(arm: str) -> None:
-    program = study.build(configured(arm, "tiny"), [3])
+    program = study.program(configured(arm, "tiny"), [3])
     first, _ = program.update(program.init(), 2)
     whole = {name: array.copy() for name, array in program.save(first).items()}
     half, _ = program.update(program.init(), 1)
     program.evaluate(half, 1)
     saved = {name: array.copy() for name, array in program.save(half).items()}
-    other = study.build(configured(arm, "tiny"), [3])
+    other = study.program(configured(arm, "tiny"), [3])
     rest, _ = other.update(other.load(saved), 1)
     ended = other.save(rest)
     assert whole.keys() == ended.keys()
@@ -83,7 +83,7 @@ def test_evaluation_changes_nothing_and_a_saved_state_goes_on_to_the_same_bits(a
 def test_a_baseline_of_equal_parameters_is_within_one_head_size() -> None:
     counts = {}
     for arm in ("retrieval", "retrieval_mha", "retrieval_mha_equal"):
-        program = study.build(configured(arm, "quick", **{"contextual_retrieval.test_examples": 8}), [0])
+        program = study.program(configured(arm, "quick", **{"contextual_retrieval.test_examples": 8}), [0])
         [figures] = program.evaluate(program.init(), 0)
         counts[arm] = figures["parameters"]
     assert (counts["retrieval_mha"], counts["retrieval"]) == (29_729, 34_945)
@@ -137,7 +137,7 @@ def test_panels_are_made_task_by_task() -> None:
         for seed in range(2)
     ]
     results.append(RunResult("scan", 0, {"accuracy_ood": 0.5, "parameters": 10.0}))
-    names = [exhibit.name for exhibit in study.panels(results)]
+    names = [exhibit.name for exhibit in study.panels_of(results)]
     assert names == ["retrieval-parameters", "retrieval-table", "scan-parameters", "scan-table"]
 
 

@@ -106,7 +106,7 @@ def test_more_devices_than_there_are_are_refused_before_compilation():
     config = tiny("dr", rollout__num_devices=4)
     study.check(config)
     with pytest.raises(BadInput, match=r"num_devices = 4 is more than the devices that JAX sees here: \d"):
-        study.build(config, [0])
+        study.program(config, [0])
 
 
 def test_rollouts_shorter_than_an_episode_are_warned_about():

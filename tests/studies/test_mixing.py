@@ -40,7 +40,7 @@ def test_every_arm_is_complete_at_every_preset(arm: str, preset: str) -> None:
 
 @pytest.mark.parametrize("arm", LIVES)
 def test_every_agent_lives_and_has_finite_figures(arm: str) -> None:
-    program = study.build(tiny(arm), [0, 1])
+    program = study.program(tiny(arm), [0, 1])
     state, metrics = program.update(program.init(), 2)
     figures = program.evaluate(state, 2, final=True)
     assert len(metrics()) == len(figures) == 2
@@ -49,7 +49,7 @@ def test_every_agent_lives_and_has_finite_figures(arm: str) -> None:
 
 
 def test_evaluation_changes_nothing_and_a_saved_life_goes_on_to_the_same_bits() -> None:
-    program = study.build(tiny("on_policy_rho"), [3])
+    program = study.program(tiny("on_policy_rho"), [3])
     half, _ = program.update(program.init(), 1)
     whole, _ = program.update(half, 1)
     half, _ = program.update(program.init(), 1)
@@ -62,11 +62,11 @@ def test_evaluation_changes_nothing_and_a_saved_life_goes_on_to_the_same_bits() 
 @pytest.mark.parametrize("arm", SWEEPS)
 def test_every_family_is_measured(arm: str) -> None:
     config = configured(arm, **{"sweep.values": (3, 4, 5) if arm == "rooms" else (4, 5, 6), "schedule.num_updates": 3})
-    program = study.build(config, [0])
+    program = study.program(config, [0])
     state, _ = program.update(program.init(), 3)
     [figures] = program.evaluate(state, 3, final=True)
     assert figures and all(np.isfinite(value) for value in figures.values())
-    names = [exhibit.name for exhibit in study.exhibits(config, program, state)]
+    names = [exhibit.name for exhibit in study.exhibits_of(config, program, state)]
     assert names == (["thresholds"] if arm == "myopia" else ["scaling", "members"])
 
 
@@ -93,8 +93,8 @@ def test_the_goals_of_a_preset_reach_its_world(preset: str) -> None:
 
 def test_a_life_shows_how_its_world_forgets() -> None:
     config = tiny("q_learning")
-    program = study.build(config, [0])
-    shown = {exhibit.name: exhibit for exhibit in study.exhibits(config, program, program.init())}
+    program = study.program(config, [0])
+    shown = {exhibit.name: exhibit for exhibit in study.exhibits_of(config, program, program.init())}
     assert shown.keys() == {"forgetting", "numbers", "residence"}
     assert shown["residence"].svg.startswith("<svg") or "<svg" in shown["residence"].svg
     assert "total variation" in shown["forgetting"].caption
@@ -106,10 +106,9 @@ def test_panels_order_agents_by_regret() -> None:
         for arm, regret in (("q_learning", 900.0), ("on_policy_rho", 100.0))
         for seed in range(3)
     ]
-    assert study.panels is not None
-    table = study.panels(results)[-1]
+    table = study.panels_of(results)[-1]
     assert [row[0] for row in table.rows[1:]] == ["on_policy_rho", "q_learning"]
-    assert study.panels([RunResult("myopia", 0, {"flips": 1.0})]) == []
+    assert study.panels_of([RunResult("myopia", 0, {"flips": 1.0})]) == []
 
 
 def test_claims_are_judged_from_figures() -> None:

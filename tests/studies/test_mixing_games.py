@@ -67,11 +67,11 @@ def finished(arm: str):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(games, "minatar_games", lambda names: tuple(paying(name) for name in names))
         config = configured(arm, **TINY)
-        program = study.build(config, [5])
+        program = study.program(config, [5])
         half, metrics = program.update(program.init(), 2)
         saved = program.save(half)
         state, _ = program.update(half, 2)
-        exhibits = {exhibit.name: exhibit for exhibit in study.exhibits(config, program, state)}
+        exhibits = {exhibit.name: exhibit for exhibit in study.exhibits_of(config, program, state)}
         return config, program, saved, state, metrics()[0], program.evaluate(state, 4, final=True)[0], exhibits
 
 
@@ -207,8 +207,7 @@ def test_panels_show_games_over_seeds_and_claims_are_judged():
         )
         for seed in range(3)
     ]
-    assert study.panels is not None
-    shown = {exhibit.name: exhibit for exhibit in study.panels(results)}
+    shown = {exhibit.name: exhibit for exhibit in study.panels_of(results)}
     assert list(shown) == [
         "minatar-sweep-growth-in-switching",
         "minatar-sweep-growth-in-tasks",
@@ -265,10 +264,10 @@ def test_what_can_be_run_but_not_told_is_warned_of():
 @pytest.mark.parametrize("arm", ["minatar_sweep", "minatar_switching"])
 def test_minatar_itself_is_learnt_and_measured(arm: str) -> None:
     config = configured(arm, **TINY | {"games.names": ("Breakout", "SpaceInvaders"), "games.sweep.num_steps": 4000})
-    program = study.build(config, [0])
+    program = study.program(config, [0])
     state, _ = program.update(program.init(), 4)
     [figures] = program.evaluate(state, 4, final=True)
     assert all(np.isfinite(value) for value in figures.values())
     name = "reward_rate/Breakout" if arm == "minatar_sweep" else "return/Breakout"
     assert figures[name] > 0
-    assert study.exhibits(config, program, state)
+    assert study.exhibits_of(config, program, state)

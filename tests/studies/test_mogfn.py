@@ -269,7 +269,7 @@ class Ran(NamedTuple):
 @functools.cache
 def ran(arm: str) -> Ran:
     config = tiny(arm)
-    program, chunk = tiny_study.build(config, [0]), config.schedule.log_every
+    program, chunk = tiny_study.program(config, [0]), config.schedule.log_every
     state = program.init()
     for _ in range(2):
         state, fetch = program.update(state, chunk)
@@ -301,7 +301,7 @@ def test_every_arm_learns_evaluates_and_draws(arm):
         share = run.config.gflownet.exploration.replay_share if arm == "replay" else 0.0
         assert evaluations == 4 * 8 * (1 - share)
         assert 0 <= run.final["hypervolume"] <= 1.5 and run.final["topk_diversity"] >= 0
-    shown = study.exhibits(run.config, run.program, run.state)
+    shown = study.exhibits_of(run.config, run.program, run.state)
     assert shown
     for exhibit in shown:
         assert exhibit.title and exhibit.caption and (exhibit.svg or exhibit.rows)
@@ -315,7 +315,7 @@ def test_the_grid_is_compared_with_its_exact_law_at_the_end():
     laws = {f"{name}@{beta}" for name in ("l1", "l1_max", "kl", "log_z_error") for beta in (1, 4)}
     assert laws <= set(run.final) and not laws & set(run.evaluation)
     assert all(0 <= run.final[f"l1@{beta}"] <= run.final[f"l1_max@{beta}"] <= 2 for beta in (1, 4))
-    assert {exhibit.name for exhibit in study.exhibits(run.config, run.program, run.state)} == {
+    assert {exhibit.name for exhibit in study.exhibits_of(run.config, run.program, run.state)} == {
         "front", "answers", "law-learned", "law-exact"
     }  # fmt: skip
 
@@ -515,7 +515,7 @@ def aptamer_rewards(config):
 
 
 def children(config):
-    program = tiny_study.build(config, [0])
+    program = tiny_study.program(config, [0])
     program.update(program.init(), 2)
 
 
@@ -529,7 +529,7 @@ def test_every_field_of_active_learning_is_read_by_something(monkeypatch):
         ("al_mutation", {}),
     ):
         config = watch(tiny(arm, **changes))
-        program = tiny_study.build(config, [0])
+        program = tiny_study.program(config, [0])
         program.evaluate(program.update(program.init(), 2)[0], 2)
     monkeypatch.undo()
     assert unread(watch, "active.") == set()
@@ -634,7 +634,7 @@ def test_panels_show_samplers_laws_and_active_learning():
         *(RunResult("grid", seed, sampler | {"l1@1": 0.1, "log_z_error@1": 0.2}) for seed in range(2)),
         *(RunResult("al", seed, active, series) for seed in range(2)),
     ]
-    shown = {panel.name: panel for panel in study.panels(results)}
+    shown = {panel.name: panel for panel in study.panels_of(results)}
     assert list(shown) == [
         "evaluations-samplers", "plane", "table-samplers", "table-laws", "evaluations-active", "table-active"
     ]  # fmt: skip
@@ -644,4 +644,4 @@ def test_panels_show_samplers_laws_and_active_learning():
         assert len({len(row) for row in panel.rows or ()}) <= 1
     assert [row[0] for row in shown["table-samplers"].rows] == ["arm", "mogfn", "mars"]
     assert shown["table-laws"].rows[1][:2] == ("grid", "0.100")
-    assert study.panels([]) == []
+    assert study.panels_of([]) == []

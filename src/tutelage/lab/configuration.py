@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tutelage.lab.errors import BadInput, nearest
 from tutelage.lab.settings import Interval
@@ -146,6 +147,16 @@ def override(config: C, overrides: Mapping[str, Any]) -> C:
             raise BadInput(problem)
         config = _replace(config, path.split("."), value)
     return config
+
+
+def changing(changes: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """What arms and presets are made of: a function that gives a configuration these values at these paths."""
+    return functools.partial(override, overrides=changes)
+
+
+def arm(summary: str, changes: Mapping[str, Any], role: Literal["system", "baseline", "ablation"] = "system") -> Arm:
+    """An arm that differs from the study's defaults at some paths."""
+    return Arm(summary, changing(changes), role)
 
 
 def _replace(config: Any, names: list[str], value: Any) -> Any:

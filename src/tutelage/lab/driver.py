@@ -195,7 +195,7 @@ class _Session:
             except OSError as error:
                 raise atomic.unwritable(folder, error) from error
             atomic.sweep(folder)
-        self.program: Program = self.study.build(self.config, self.seeds)
+        self.program: Program = self.study.program(self.config, self.seeds)
         self.program.attach(self.files.path)
         found, notes = checkpoint.latest_good(self.files.checkpoints, config_hash=self.hash)
         step = found.step if found else 0
@@ -315,9 +315,9 @@ class _Session:
 
     def _conclude(self, state: State) -> None:
         """Exhibits, then the result: its presence says that the run is finished."""
-        if self.study.exhibits is not None:
+        if self.study.exhibits:
             self.progress.doing("drawing")
-            record.write_exhibits(self.files.figures, self.study.exhibits(self.config, self.program, state))
+            record.write_exhibits(self.files.figures, self.study.exhibits_of(self.config, self.program, state))
         self.progress.doing("")
         self.metrics.sync()
         self._write_timing(self.schedule.num_updates)

@@ -1,18 +1,24 @@
-"""Objects by name, `package.module:name`, so that what is listed need not be loaded."""
+"""Objects by name, "package.module:name": what is only listed need not be loaded."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
+Named = str | Callable[..., Any]
+"""A function, or where it is: "package.module:function"."""
 
-def resolve(place: str) -> Any:
-    """The object at `package.module:name` or `package.module:Class.name`; its module is imported now.
 
-    Raises `ModuleNotFoundError` or `AttributeError` where there is none.
+def resolve(place: Named) -> Any:
+    """The object at "package.module:name" or "package.module:Class.name"; its module is imported now.
+
+    What is no text is given back as it is. Raises `ModuleNotFoundError` or `AttributeError` where there is none.
     """
-    module, _, name = place.partition(":")
+    if not isinstance(place, str):
+        return place
+    module, _, names = place.partition(":")
     found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
+    for name in names.split("."):
+        found = getattr(found, name)
     return found

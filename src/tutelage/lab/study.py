@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tutelage.lab.naming import Named, resolve
 from tutelage.lab.program import Program, State
 
 Config = Any
@@ -123,8 +124,28 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
+class Tool:
+    """What a user does with a study's method and data, a model or an environment of their own: `tutelage STUDY TOOL …`.
+
+    Attributes:
+        summary: one sentence: what goes in and what comes out.
+        arguments: a frozen dataclass of `setting`s; those made with `word=True` are the words after the tool's name, in
+            order, and the last of them takes all that are left if it is a tuple.
+        run: `arguments -> None`, a function or its name. It prints, writes what it was asked to, and refuses bad input
+            (`BadInput`) before any work.
+    """
+
+    summary: str
+    arguments: type
+    run: Named
+
+
+@dataclass(frozen=True)
 class Study:
-    """One paper's composition. Its module imports no framework; `build` and `exhibits` import what they need.
+    """One paper's composition, as data. Its module imports no framework.
+
+    What computes is given as a name, "tutelage.studies.minimax.build:build", and loaded when it is needed
+    (`tutelage.lab.naming`); a function will do too, where all is in one file.
 
     Attributes:
         map: "Eq. 3 score" -> "tutelage.curricula.scores:max_mc"; a test imports every symbol.
@@ -133,10 +154,10 @@ class Study:
         build: `(config, seeds) -> Program`.
         work: `config -> (unit, amount of it in one update)`, e.g. ("environment steps", 8192), for the throughput.
         exhibits: `(config, program, its state) -> exhibits`, at the end of a run.
-        play: `(config, program, its state, text, name of the text, episodes, seed) -> exhibits`: the run's agent on
-            tasks of one's own, given as text; None where tasks have no text.
         panels: `(results of all runs, arm by arm) -> exhibits` that compare the arms, for the report of a study
             (`tutelage.lab.drawing.comparisons` draws them). Runs may be missing or unfinished, and lack figures.
+        tools: name to tool, in the order in which they are listed.
+        extra: the extra of the package that it needs ("lm"), empty if the base is enough.
         headline: the evaluation figure that progress, tables and curves show first.
         jobs: how many runs `tutelage study` has at a time when not told: 1 where a run uses all cores or a device by
             itself, 0 for one per core.
@@ -152,12 +173,25 @@ class Study:
     published: tuple[Published, ...]
     map: Mapping[str, str]
     check: Callable[[Config], list[str]]
-    build: Callable[[Config, Sequence[int]], Program]
+    build: Named
     work: Callable[[Config], tuple[str, float]]
     headline: str
-    exhibits: Callable[[Config, Program, State], list[Exhibit]] | None = None
-    play: Callable[[Config, Program, State, str, str, int, int], list[Exhibit]] | None = None
-    panels: Callable[[Sequence[RunResult]], list[Exhibit]] | None = None
+    exhibits: Named = ""
+    panels: Named = ""
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    extra: str = ""
     seeds: Literal["vmap", "loop"] = "loop"
     main_arm: str = ""
     jobs: int = 1
+
+    def program(self, config: Config, seeds: Sequence[int]) -> Program:
+        """The running system for these seeds (`build`); loads its framework."""
+        return resolve(self.build)(config, seeds)
+
+    def exhibits_of(self, config: Config, program: Program, state: State) -> list[Exhibit]:
+        """The pictures and tables of a run's state; none where the study draws none."""
+        return resolve(self.exhibits)(config, program, state) if self.exhibits else []
+
+    def panels_of(self, results: Sequence[RunResult]) -> list[Exhibit]:
+        """The pictures that compare the arms; none where the study draws none."""
+        return resolve(self.panels)(results) if self.panels else []

@@ -61,5 +61,5 @@ def load_run(folder: str | Path) -> LoadedRun:
     found, notes = checkpoint.latest_good(files.checkpoints)
     if found is None:
         raise BadInput(f"{folder} holds no checkpoint yet")
-    program = study.build(config, recorded["seeds"])
+    program = study.program(config, recorded["seeds"])
     return LoadedRun(study, config, program, program.load(found.arrays), found.step, notes)

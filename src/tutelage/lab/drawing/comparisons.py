@@ -12,7 +12,7 @@ out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,9 @@ from tutelage.lab.study import RunResult
 Band = Literal["interval", "range"]
 """Around a mean over seeds: its 95 % bootstrap interval, or from the least to the largest seed."""
 Kind = Literal["evaluation", "metrics"]
+
+
+WALL = {"wall_seconds": "wall seconds"}
 
 
 def against(
@@ -104,6 +107,44 @@ def over_k(
         if ks:
             lines.append(_curve(arm, np.array(ks), np.array([[run[k] for k in ks] for run in found]), band, series))
     return plots.curves(lines, title=title or f"{figure}@k", x_label=x_label, y_label=y_label, scale="log2", size=size)
+
+
+def table(
+    results: Sequence[RunResult],
+    figures: Sequence[str],
+    *,
+    costs: Mapping[str, str] = WALL,
+    order: str = "",
+    descending: bool = False,
+) -> tuple[tuple[str, ...], ...]:
+    """Rows of an exhibit: each arm with its number of seeds and the means over them, empty where there is none.
+
+    Args:
+        figures: final figures, a column each.
+        costs: of the run (`RunResult.cost`), by name, with the head of its column.
+        order: the figure by which the arms are ordered; empty: as they come.
+    """
+    rows = []
+    for _, arm, runs in _chosen(results, ()):
+        of_figures = [_mean([run.figures.get(name) for run in runs]) for name in figures]
+        of_costs = [_mean([run.cost.get(name) for run in runs]) for name in costs]
+        place = _mean([run.figures.get(order) for run in runs])
+        key = (np.isnan(place), -place if descending else place)
+        cells = [*map(_cell, of_figures), *("" if np.isnan(cost) else f"{cost:,.0f}" for cost in of_costs)]
+        rows.append((key, (arm, str(len(runs)), *cells)))
+    body = [row for _, row in (sorted(rows, key=lambda row: row[0]) if order else rows)]
+    return (("arm", "seeds", *figures, *costs.values()), *body)
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _cell(value: float) -> str:
+    if not np.isfinite(value):
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _chosen(results: Sequence[RunResult], arms: Sequence[str]) -> Iterator[tuple[int, str, list[RunResult]]]:

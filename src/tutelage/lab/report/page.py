@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tutelage.lab.report.gather import Material, ShownExhibit, gather
 from tutelage.lab.report.markup import Markup, element
 from tutelage.lab.report.style import CSS
 from tutelage.lab.storage import atomic, record
-from tutelage.lab.study import Exhibit, RunResult, Study
+from tutelage.lab.study import Exhibit, Study
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -41,8 +41,8 @@ def write_report(paths: Sequence[Path], out: Path | None = None, *, study: Study
     if study is not None and any(run.study != study.name for run in material.runs):
         study = None
     panels = material.panels
-    if study is not None and study.panels is not None:
-        drawn = _drawn(material, study, study.panels)
+    if study is not None and study.panels:
+        drawn = _drawn(material, study)
         panels = [exhibits.shown(panel) for panel in drawn]
         if drawn and material.plans and len(folders) == 1:
             _keep(drawn, folders[0] / "figures", material)
@@ -50,12 +50,12 @@ def write_report(paths: Sequence[Path], out: Path | None = None, *, study: Study
     return target
 
 
-def _drawn(material: Material, study: Study, panels: Callable[[list[RunResult]], list[Exhibit]]) -> list[Exhibit]:
+def _drawn(material: Material, study: Study) -> list[Exhibit]:
     """What compares the arms, drawn now."""
     if len(material.runs) < 2:
         return []
     try:
-        return panels([result for arm in material.arms(_order(study)) for result in material.results(arm)])
+        return study.panels_of([result for arm in material.arms(_order(study)) for result in material.results(arm)])
     except Exception as error:  # a run that lacks what a picture needs costs the pictures, not the report
         material.problems.append(f"The comparisons could not be drawn ({type(error).__name__}: {error}).")
         return []

@@ -14,63 +14,11 @@ Deviations from the publication, each on purpose:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tutelage.attention.config import check_attention
-from tutelage.attention.tasks import checks
-from tutelage.lab.errors import BadInput, under
-from tutelage.lab.program import Program, State
-from tutelage.lab.study import Exhibit, Paper, RunResult, Study
+from tutelage.lab.study import Paper, Study
 from tutelage.studies.compositional_attention.arms import ARMS, PRESETS
+from tutelage.studies.compositional_attention.checks import check
 from tutelage.studies.compositional_attention.claims import CLAIMS, PUBLISHED
-from tutelage.studies.compositional_attention.config import Config
-
-
-def check(config: Config) -> list[str]:
-    """Refuse what no single field shows; return warnings, one line each.
-
-    Raises:
-        BadInput: one line naming the field, its value and what is allowed.
-    """
-    try:
-        check_attention(config.attention, config.network.width)
-    except BadInput as error:
-        part = "network" if str(error).startswith("width") else "attention"
-        raise BadInput(f"{part}.{error}") from error
-    with under(config.task):
-        checks.check(config.task, getattr(config, config.task))
-    if config.equal_parameters and config.attention.kind == "compositional":
-        raise BadInput("equal_parameters = True with attention.kind = 'compositional': only a baseline is sized to it")
-    if config.attention.kind == "compositional" and config.attention.competition == "linear":
-        return ["attention.competition = 'linear': the value query has no effect (content-only competition)"]
-    return []
-
-
-def build(config: Config, seeds: Sequence[int]) -> Program:
-    """The running system (imports PyTorch)."""
-    from tutelage.studies.compositional_attention.build import build
-
-    return build(config, seeds)
-
-
-def exhibits(config: Config, program: Program, state: State) -> list[Exhibit]:
-    """What each search and each retrieval does."""
-    from tutelage.studies.compositional_attention.exhibits import exhibits
-
-    return exhibits(config, program, state)
-
-
-def panels(results: Sequence[RunResult]) -> list[Exhibit]:
-    """Errors against parameters, curves over training and a table, of all runs."""
-    from tutelage.studies.compositional_attention.panels import panels
-
-    return panels(results)
-
-
-def work(config: Config) -> tuple[str, float]:
-    """Examples read in one update."""
-    return "examples", float(config.optimizer.batch_size)
-
+from tutelage.studies.compositional_attention.config import Config, work
 
 study = Study(
     name="compositional_attention",
@@ -106,10 +54,10 @@ study = Study(
         "Multi-head attention contained (F4)": "tutelage.attention.conversion:from_multihead",
     },
     check=check,
-    build=build,
+    build="tutelage.studies.compositional_attention.build:build",
     work=work,
-    exhibits=exhibits,
-    panels=panels,
+    exhibits="tutelage.studies.compositional_attention.exhibits:exhibits",
+    panels="tutelage.studies.compositional_attention.panels:panels",
     headline="l1_iid",
     main_arm="retrieval",
     jobs=0,

@@ -7,7 +7,7 @@ from typing import Any
 from tutelage.attention.config import AttentionConfig, NetworkConfig, OptimizerConfig
 from tutelage.attention.tasks import contextual_retrieval_config
 from tutelage.attention.tasks.pictures import image_mix_config, sort_of_clevr_config, triangles_config
-from tutelage.lab.configuration import differences, flatten, override
+from tutelage.lab.configuration import arm, differences, flatten, override
 from tutelage.lab.study import Arm, Preset
 from tutelage.studies.compositional_attention.config import Config
 
@@ -116,10 +116,10 @@ sort them out without a competition."""
 SEARCHES, RETRIEVALS = (1, 4, 8), (1, 2, 4, 8)
 
 
-def _arm(task: str, summary: str, changes: Changes, role: str = "system") -> Arm:
+def _arm(task: str, summary: str, changes: Changes, role: Literal["system", "baseline", "ablation"] = "system") -> Arm:
     words, settings = TASKS[task]
     summary = f"{words[0].upper()}{words[1:]}: {summary}."
-    return Arm(summary, lambda config: override(config, {**settings, **changes}), role)  # type: ignore[arg-type]
+    return arm(summary, {**settings, **changes}, role)
 
 
 def _arms() -> dict[str, Arm]:

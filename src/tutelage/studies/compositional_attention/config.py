@@ -49,3 +49,8 @@ class Config:
     associative_recall: AssociativeRecallConfig = part(AssociativeRecallConfig)
     byte_language: ByteLanguageConfig = part(ByteLanguageConfig)
     schedule: Schedule = part(Schedule)
+
+
+def work(config: Config) -> tuple[str, float]:
+    """Examples read in one update."""
+    return "examples", float(config.optimizer.batch_size)

@@ -44,7 +44,10 @@ def panels(results: Sequence[RunResult]) -> list[Exhibit]:
                         f"{task}-{figure.replace('_', '-')}", f"{words.capitalize()}: {figure}", caption, svg=picture
                     )
                 )
-        shown.append(_table(task, runs))
+        names = [name for name in runs[0].figures if all(name in run.figures for run in runs)]
+        title = f"{words.capitalize()}, all figures"
+        rows = comparisons.table(runs, names)
+        shown.append(Exhibit(f"{task}-table", title, "Means over seeds.", rows=rows))
     return shown
 
 
@@ -56,21 +59,3 @@ def _with_steps(runs: Sequence[RunResult], figure: str) -> list[RunResult]:
         series = {**run.series, ("evaluation", "step"): (steps, np.asarray(steps, np.float64))}
         made.append(RunResult(run.arm, run.seed, run.figures, series, run.cost))
     return made
-
-
-def _table(task: str, runs: Sequence[RunResult]) -> Exhibit:
-    """Means over seeds of all figures."""
-    names = [name for name in runs[0].figures if all(name in run.figures for run in runs)]
-    rows = []
-    for arm in dict.fromkeys(run.arm for run in runs):
-        of_arm = [run for run in runs if run.arm == arm]
-        cells = [_cell(float(np.mean([run.figures[name] for run in of_arm]))) for name in names]
-        seconds = np.mean([run.cost.get("wall_seconds", np.nan) for run in of_arm])
-        rows.append((arm, str(len(of_arm)), *cells, f"{seconds:.0f}"))
-    head = ("arm", "seeds", *names, "wall seconds")
-    words = TASKS[task][0]
-    return Exhibit(f"{task}-table", f"{words.capitalize()}, all figures", "Means over seeds.", rows=(head, *rows))
-
-
-def _cell(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

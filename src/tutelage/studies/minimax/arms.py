@@ -6,11 +6,8 @@ sets the scale. The quick preset also replaces the learner's numbers, which were
 
 from __future__ import annotations
 
-from typing import Any
-
-from tutelage.lab.configuration import override
+from tutelage.lab.configuration import arm, changing
 from tutelage.lab.study import Arm, Preset
-from tutelage.studies.minimax.config import Config
 
 DR = {"teacher.kind": "dr", "ppo.learning_rate": 1e-4, "ppo.discount": 0.995, "ppo.entropy_coefficient": 1e-3}
 PLR = {
@@ -64,33 +61,29 @@ SFL = {
 }
 
 
-def _arm(summary: str, changes: dict[str, Any], role: str = "system") -> Arm:
-    return Arm(summary, lambda config: override(config, changes), role)  # type: ignore[arg-type]
-
-
 def _score(name: str, sentence: str) -> Arm:
-    return _arm(f"PLR⊥ with another score: {sentence}.", {**PLR_ROBUST, "teacher.replay.score": name}, "ablation")
+    return arm(f"PLR⊥ with another score: {sentence}.", {**PLR_ROBUST, "teacher.replay.score": name}, "ablation")
 
 
 ARMS = {
-    "accel": _arm("ACCEL: robust replay, and edits of what was replayed, from empty rooms.", ACCEL),
-    "accel_parallel": _arm("Parallel ACCEL: new, replayed and edited levels in one rollout.", ACCEL_PARALLEL),
-    "plr": _arm("Prioritised level replay; learns from new levels too.", PLR),
-    "plr_robust": _arm("PLR⊥: gradients from replayed levels only.", PLR_ROBUST),
-    "plr_parallel": _arm("Parallel PLR⊥: new and replayed levels in one rollout.", PLR_PARALLEL),
-    "dr": _arm("Domain randomisation: a new random level every episode.", DR, "baseline"),
-    "paired": _arm("PAIRED: an adversary builds levels for the regret of protagonist against antagonist.", PAIRED),
-    "paired_population": _arm(
+    "accel": arm("ACCEL: robust replay, and edits of what was replayed, from empty rooms.", ACCEL),
+    "accel_parallel": arm("Parallel ACCEL: new, replayed and edited levels in one rollout.", ACCEL_PARALLEL),
+    "plr": arm("Prioritised level replay; learns from new levels too.", PLR),
+    "plr_robust": arm("PLR⊥: gradients from replayed levels only.", PLR_ROBUST),
+    "plr_parallel": arm("Parallel PLR⊥: new and replayed levels in one rollout.", PLR_PARALLEL),
+    "dr": arm("Domain randomisation: a new random level every episode.", DR, "baseline"),
+    "paired": arm("PAIRED: an adversary builds levels for the regret of protagonist against antagonist.", PAIRED),
+    "paired_population": arm(
         "Population PAIRED: regret of the mean against the best of four students.",
         {**PAIRED, "teacher.kind": "population_paired", "rollout.num_students": 4},
     ),
-    "minimax": _arm(
+    "minimax": arm(
         "Minimax adversary: levels on which the student fails.",
         {**PAIRED, "teacher.kind": "minimax", "rollout.num_students": 1},
         "baseline",
     ),
-    "sfl": _arm("Sampling for learnability: half of the levels from those solved half of the time.", SFL),
-    "random_replay": _arm(
+    "sfl": arm("Sampling for learnability: half of the levels from those solved half of the time.", SFL),
+    "random_replay": arm(
         "The buffer without priorities: replay drawn uniformly.",
         {**PLR_ROBUST, "teacher.replay.prioritisation": "uniform"},
         "ablation",
@@ -148,15 +141,10 @@ PAPER = {
 }
 
 
-def _preset(summary: str, changes: dict[str, Any], **kwargs: Any) -> Preset:
-    def configure(config: Config) -> Config:
-        return override(config, changes)
-
-    return Preset(summary, configure, **kwargs)
-
-
 PRESETS = {
-    "quick": _preset("9×9 rooms, GRU of 64: minutes on two CPU cores.", QUICK, seeds=5),
-    "standard": _preset("13×13, LSTM of 256, 256 levels at once: at most an hour on one GPU.", STANDARD, seeds=5),
-    "paper": _preset("The publication's settings: 30 000 updates of 32 levels.", PAPER, seeds=10),
+    "quick": Preset("9×9 rooms, GRU of 64: minutes on two CPU cores.", changing(QUICK), seeds=5),
+    "standard": Preset(
+        "13×13, LSTM of 256, 256 levels: at most an hour on one GPU.", changing(STANDARD), seeds=5
+    ),
+    "paper": Preset("The publication's settings: 30 000 updates of 32 levels.", changing(PAPER), seeds=10),
 }

@@ -119,3 +119,9 @@ def of_one_device(config: Config) -> Config:
         rollout=dataclasses.replace(config.rollout, num_tasks=config.rollout.num_tasks // number),
         teacher=dataclasses.replace(teacher, replay=replay, sfl=sfl),
     )
+
+
+def work(config: Config) -> tuple[str, float]:
+    """Steps that the students learn from in one update; cycles without a gradient are not counted."""
+    rollout = config.rollout
+    return "learning steps", float(rollout.num_tasks * rollout.num_copies * rollout.num_steps * rollout.num_students)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from tutelage.continual.agents.config import KINDS
-from tutelage.lab.configuration import override
+from tutelage.lab.configuration import arm, override
 from tutelage.lab.study import Arm, Preset
 from tutelage.studies.mixing.config import GAMES, Config
 
@@ -29,21 +29,15 @@ SUMMARIES = {
 SYSTEMS = ("on_policy_rho", "off_policy_rho", "rho_gradient", "iterative_rho")
 
 
-def _arm(summary: str, changes: dict[str, Any], role: str = "system") -> Arm:
-    return Arm(summary, lambda config: override(config, changes), role)  # type: ignore[arg-type]
-
-
 def _sweep(summary: str, scale: str, values: str, **world: Any) -> Arm:
     changes = {f"world.{name}": value for name, value in world.items()}
     numbers = tuple(int(value) for value in values.split(","))
-    return _arm(summary, {"task": "sweep", "sweep.scale": scale, "sweep.values": numbers, **changes})
+    return arm(summary, {"task": "sweep", "sweep.scale": scale, "sweep.values": numbers, **changes})
 
 
 ARMS = {
-    **{
-        kind: _arm(SUMMARIES[kind], {"agent.kind": kind}, "system" if kind in SYSTEMS else "baseline") for kind in KINDS
-    },
-    "off_policy_priority": _arm(
+    **{kind: arm(SUMMARIES[kind], {"agent.kind": kind}, "system" if kind in SYSTEMS else "baseline") for kind in KINDS},
+    "off_policy_priority": arm(
         "Off-policy ρ-learning of states drawn from the stationary law.",
         {"agent.kind": "off_policy_rho", "agent.off_policy_rho.priority": True},
         "ablation",
@@ -54,15 +48,15 @@ ARMS = {
     "one_room": _sweep(
         "One room with a goal: the same for a family without bottleneck.", "length", "4,8,12", kind="scale_class"
     ),
-    "myopia": _arm(
+    "myopia": arm(
         "Two loops: the discount below which the worse one is preferred, as the better one grows.",
         {"task": "myopia", "sweep.scale": "states", "sweep.values": (5, 10, 20, 40, 80)},
     ),
-    "minatar_sweep": _arm(
+    "minatar_sweep": arm(
         "A policy trained for each MinAtar game: return mixing times as |Z| of them take turns of τ steps.",
         {"task": "game_sweep"},
     ),
-    "minatar_switching": _arm(
+    "minatar_switching": arm(
         "One policy that learns MinAtar games in turns: its returns, and what it forgets.",
         {"task": "game_turns", "games.training.ppo.anneal": False},
     ),

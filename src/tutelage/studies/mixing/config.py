@@ -69,3 +69,13 @@ class Config:
     sweep: SweepConfig = part(SweepConfig)
     games: GamesConfig = part(GamesConfig)
     schedule: Schedule = part(Schedule)
+
+
+def work(config: Config) -> tuple[str, float]:
+    """Steps of the world or games in one update; members of a family otherwise."""
+    if config.task == "life":
+        return "steps", float(config.life.steps_per_update)
+    if config.task in ("game_sweep", "game_turns"):
+        policies = len(config.games.names) if config.task == "game_sweep" else 1
+        return "steps", float(config.games.steps_per_update * policies)
+    return "worlds", 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,7 +27,8 @@ def _lives(lives: Sequence[RunResult]) -> list[Exhibit]:
         picture = comparisons.against(lives, figure, "steps", title=words, x_label="steps")
         caption = "Against the exact gain of the optimal policy. Means over seeds with their 95 % intervals."
         shown.append(Exhibit(f"steps-{figure.replace('_', '-')}", words, caption, svg=picture))
-    return [*shown, _table(lives)]
+    rows = comparisons.table(lives, REPORTED, order="gain_regret")
+    return [*shown, Exhibit("agents", "The agents by regret", "Means over seeds.", rows=rows)]
 
 
 def _games(results: Sequence[RunResult]) -> list[Exhibit]:
@@ -55,18 +56,3 @@ def _games(results: Sequence[RunResult]) -> list[Exhibit]:
 
 def _named(exhibit: Exhibit, arm: str) -> Exhibit:
     return dataclasses.replace(exhibit, name=f"{arm.replace('_', '-')}-{exhibit.name}")
-
-
-def _table(results: Sequence[RunResult]) -> Exhibit:
-    rows = []
-    for arm in dict.fromkeys(result.arm for result in results):
-        runs = [result for result in results if result.arm == arm]
-        cells = [_mean(run.figures.get(name) for run in runs) for name in REPORTED]
-        rows.append((cells[2], (arm, *(f"{cell:,.4g}" for cell in cells))))
-    body = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-    return Exhibit("agents", "The agents by regret", "Means over seeds.", rows=(("arm", *REPORTED), *body))
-
-
-def _mean(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")

@@ -17,43 +17,11 @@ Deviations from the publication and its code, each on purpose:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tutelage.lab.program import Program, State
-from tutelage.lab.study import Exhibit, Paper, RunResult, Study
+from tutelage.lab.study import Paper, Study
 from tutelage.studies.mogfn.arms import ARMS, PRESETS
 from tutelage.studies.mogfn.checks import check
 from tutelage.studies.mogfn.claims import CLAIMS, PUBLISHED
-from tutelage.studies.mogfn.config import Config
-
-
-def build(config: Config, seeds: Sequence[int]) -> Program:
-    """The running system (imports JAX)."""
-    from tutelage.studies.mogfn.build import build
-
-    return build(config, seeds)
-
-
-def exhibits(config: Config, program: Program, state: State) -> list[Exhibit]:
-    """The front, answers to preferences, learned against exact law, molecules."""
-    from tutelage.studies.mogfn.exhibits import exhibits
-
-    return exhibits(config, program, state)
-
-
-def panels(results: Sequence[RunResult]) -> list[Exhibit]:
-    """The arms side by side."""
-    from tutelage.studies.mogfn.panels import panels
-
-    return panels(results)
-
-
-def work(config: Config) -> tuple[str, float]:
-    """Objects that are scored in one update."""
-    if config.method == "active":
-        return "queries", float(config.active.queries)
-    return "objects", float(config.gflownet.batch_size)
-
+from tutelage.studies.mogfn.config import Config, work
 
 study = Study(
     name="mogfn",
@@ -104,10 +72,10 @@ study = Study(
         "Top-k reward and diversity": "tutelage.gflownets.figures:sample_figures",
     },
     check=check,
-    build=build,
+    build="tutelage.studies.mogfn.build:build",
     work=work,
-    exhibits=exhibits,
-    panels=panels,
+    exhibits="tutelage.studies.mogfn.exhibits:exhibits",
+    panels="tutelage.studies.mogfn.panels:panels",
     headline="hypervolume",
     main_arm="mogfn",
     jobs=0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tutelage.lab.configuration import override
+from tutelage.lab.configuration import arm, override
 from tutelage.lab.study import Arm, Preset
 from tutelage.studies.mogfn.config import Config
 
@@ -40,22 +40,18 @@ MOLECULES = {
 ACTIVE = {"problem": "ngrams", "method": "active"}
 
 
-def _arm(summary: str, changes: dict[str, Any], role: str = "system") -> Arm:
-    return Arm(summary, lambda config: override(config, changes), role)  # type: ignore[arg-type]
-
-
 def _baseline(summary: str, method: str, changes: dict[str, Any] | None = None) -> Arm:
-    return _arm(summary, {**SEQUENCES, "method": method, **(changes or {})}, "baseline")
+    return arm(summary, {**SEQUENCES, "method": method, **(changes or {})}, "baseline")
 
 
 def _ablation(summary: str, base: dict[str, Any], changes: dict[str, Any]) -> Arm:
-    return _arm(summary, {**base, **changes}, "ablation")
+    return arm(summary, {**base, **changes}, "ablation")
 
 
 ARMS = {
-    "mogfn": _arm("MOGFN-PC: one sampler for all preferences, trained by trajectory balance.", SEQUENCES),
-    "grid": _arm("The same on a grid that is small enough to know the exact law.", GRID),
-    "al": _arm("MOGFN-AL: a GFlowNet of edits proposes what to evaluate next.", ACTIVE),
+    "mogfn": arm("MOGFN-PC: one sampler for all preferences, trained by trajectory balance.", SEQUENCES),
+    "grid": arm("The same on a grid that is small enough to know the exact law.", GRID),
+    "al": arm("MOGFN-AL: a GFlowNet of edits proposes what to evaluate next.", ACTIVE),
     "moreinforce": _baseline("REINFORCE conditioned on the preference, for the largest reward.", "moreinforce"),
     "a2c": _baseline("Advantage actor–critic conditioned on the preference.", "a2c"),
     "soft_q": _baseline("Soft Q-learning conditioned on the preference.", "soft_q"),
@@ -67,18 +63,18 @@ ARMS = {
     "al_conditional": _ablation(
         "MOGFN-AL whose sampler is conditioned on preferences.", ACTIVE, {"active.gflownet.preference.use": True}
     ),
-    "al_lambo": _arm(
+    "al_lambo": arm(
         "LaMBO-like: mutants of the front climb the acquisition.", {**ACTIVE, "active.proposer": "lambo"}, "baseline"
     ),
-    "al_mutation": _arm(
+    "al_mutation": arm(
         "Random mutants of the front, without a model.", {**ACTIVE, "active.proposer": "mutation"}, "baseline"
     ),
-    "al_genetic": _arm(
+    "al_genetic": arm(
         "A genetic algorithm with the same evaluations, without a model.",
         {**ACTIVE, "active.proposer": "genetic"},
         "baseline",
     ),
-    "al_nsga2": _arm(
+    "al_nsga2": arm(
         "NSGA-II with the same evaluations (pymoo; extra 'mo').", {**ACTIVE, "active.proposer": "nsga2"}, "baseline"
     ),
     "weighted_log_sum": _ablation(
@@ -125,18 +121,18 @@ ARMS = {
     "grid_raw": _ablation(
         "Weights as numbers, without a thermometer, on the grid.", GRID, {"gflownet.preference.encoding": "raw"}
     ),
-    "ehrlich": _arm(
+    "ehrlich": arm(
         "Two Ehrlich functions over the same banned transitions.", {**SEQUENCES, "problem": "ehrlich"}, "system"
     ),
-    "aptamers": _arm(
+    "aptamers": arm(
         "DNA aptamers folded by ViennaRNA (extra 'mo').",
         {**SEQUENCES, "problem": "aptamers", "gflownet.beta.value": 80.0},
     ),
-    "fragments": _arm(
+    "fragments": arm(
         "Molecules of building blocks: QED, synthesisability, weight (RDKit; extra 'mo').",
         {**MOLECULES, "problem": "fragments"},
     ),
-    "atoms": _arm(
+    "atoms": arm(
         "Molecules of up to nine heavy atoms: QED, synthesisability, weight (RDKit; extra 'mo').",
         {**MOLECULES, "problem": "atoms"},
     ),

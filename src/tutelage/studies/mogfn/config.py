@@ -63,3 +63,10 @@ class Config:
     active: ActiveLearningConfig = part(ActiveLearningConfig)
     evaluation: EvaluationConfig = part(EvaluationConfig)
     schedule: Schedule = part(Schedule)
+
+
+def work(config: Config) -> tuple[str, float]:
+    """Objects that are scored in one update."""
+    if config.method == "active":
+        return "queries", float(config.active.queries)
+    return "objects", float(config.gflownet.batch_size)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from tutelage.lab.drawing import comparisons
 from tutelage.lab.study import Exhibit, RunResult
@@ -25,13 +23,16 @@ def panels(results: Sequence[RunResult]) -> list[Exhibit]:
         shown += [
             *_curves(samplers, "hypervolume", "samplers"),
             *_planes(samplers),
-            _table(samplers, REPORTED, "samplers"),
+            _table(samplers, REPORTED, "samplers", "The samplers side by side"),
         ]
     if grids := [result for result in results if _laws(result)]:
-        shown.append(_table(grids, (*_laws(grids[0]), "hypervolume_share"), "laws"))
+        shown.append(_table(grids, (*_laws(grids[0]), "hypervolume_share"), "laws", "Distances to the exact law"))
     if active := [result for result in results if "relative_hypervolume" in result.figures]:
         names = tuple(name for name in ACTIVE if name in active[0].figures)
-        shown += [*_curves(active, "relative_hypervolume", "active"), _table(active, names, "active")]
+        shown += [
+            *_curves(active, "relative_hypervolume", "active"),
+            _table(active, names, "active", "Active learning"),
+        ]
     return shown
 
 
@@ -53,27 +54,5 @@ def _planes(results: Sequence[RunResult]) -> list[Exhibit]:
     return [Exhibit("plane", "Quality against diversity", caption, svg=picture)]
 
 
-def _table(results: Sequence[RunResult], names: Sequence[str], what: str) -> Exhibit:
-    """Means over seeds, arm by arm."""
-    rows = []
-    for arm in dict.fromkeys(result.arm for result in results):
-        runs = [result for result in results if result.arm == arm]
-        cells = [_mean(run.figures.get(name) for run in runs) for name in names]
-        rows.append((arm, *map(_cell, cells), f"{_mean(run.cost.get('wall_seconds') for run in runs):.0f}"))
-    titles = {
-        "samplers": "The samplers side by side",
-        "laws": "Distances to the exact law",
-        "active": "Active learning",
-    }
-    return Exhibit(f"table-{what}", titles[what], "Means over seeds.", rows=(("arm", *names, "wall seconds"), *rows))
-
-
-def _mean(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
-
-
-def _cell(value: float) -> str:
-    if not np.isfinite(value):
-        return ""
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+def _table(results: Sequence[RunResult], names: Sequence[str], what: str, title: str) -> Exhibit:
+    return Exhibit(f"table-{what}", title, "Means over seeds.", rows=comparisons.table(results, names))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tutelage.lab.configuration import differences, flatten, override
-from tutelage.lab.study import Arm, Preset
+from tutelage.lab.configuration import arm, differences, flatten, override
+from tutelage.lab.study import Preset
 from tutelage.studies.reason_rl.config import Config
 
 EI = {"algorithm": "expert_iteration"}
@@ -14,72 +14,68 @@ PPO = {"algorithm": "online", "online.algorithm": "ppo"}
 RCRL = {"algorithm": "return_conditioned"}
 
 
-def _arm(summary: str, changes: dict[str, Any], role: str = "system") -> Arm:
-    return Arm(summary, lambda config: override(config, changes), role)  # type: ignore[arg-type]
-
-
 ARMS = {
-    "ei": _arm("Expert Iteration: refit the base on all right solutions found so far.", EI),
-    "ppo": _arm("PPO with the sparse reward: 1 for a right final answer.", PPO),
-    "rcrl": _arm("Return-conditioned RL: learn good and bad solutions, ask for good ones.", RCRL),
-    "base": _arm(
+    "ei": arm("Expert Iteration: refit the base on all right solutions found so far.", EI),
+    "ppo": arm("PPO with the sparse reward: 1 for a right final answer.", PPO),
+    "rcrl": arm("Return-conditioned RL: learn good and bad solutions, ask for good ones.", RCRL),
+    "base": arm(
         "The pretrained model as it is; few-shot where base.few_shot says so.",
         {"algorithm": "none", "start": "pretrained", "base.few_shot": 2},
         "baseline",
     ),
-    "sft": _arm(
+    "sft": arm(
         "More and more epochs over the demonstrations.", {"algorithm": "sft", "start": "pretrained"}, "baseline"
     ),
-    "ei_pretrained": _arm(
+    "ei_pretrained": arm(
         "Expert Iteration without any demonstration; first samples few-shot where base.few_shot says so.",
         {**EI, "start": "pretrained", "base.few_shot": 2},
     ),
-    "ppo_pretrained": _arm("PPO straight from the pretrained model.", {**PPO, "start": "pretrained"}),
-    "ei_orm": _arm(
+    "ppo_pretrained": arm("PPO straight from the pretrained model.", {**PPO, "start": "pretrained"}),
+    "ei_orm": arm(
         "Expert Iteration on right solutions that the outcome model likes too.", {**EI, "iteration.filter": "both"}
     ),
-    "ppo_dense": _arm("PPO with credit for intermediate results.", {**PPO, "reward.kind": "dense"}),
-    "ppo_potential": _arm(
+    "ppo_dense": arm("PPO with credit for intermediate results.", {**PPO, "reward.kind": "dense"}),
+    "ppo_potential": arm(
         "PPO with that credit as a potential, which leaves the optimum where it is.",
         {**PPO, "reward.kind": "dense_potential"},
         "ablation",
     ),
-    "ppo_orm": _arm("PPO on the outcome model's score of the whole solution.", {**PPO, "reward.kind": "orm"}),
-    "ppo_orm_dense": _arm("PPO on differences of the outcome model's scores.", {**PPO, "reward.kind": "orm_dense"}),
-    "ppo_sorm_dense": _arm(
+    "ppo_orm": arm("PPO on the outcome model's score of the whole solution.", {**PPO, "reward.kind": "orm"}),
+    "ppo_orm_dense": arm("PPO on differences of the outcome model's scores.", {**PPO, "reward.kind": "orm_dense"}),
+    "ppo_sorm_dense": arm(
         "PPO on differences of the scores of a stepwise outcome model.", {**PPO, "reward.kind": "sorm_dense"}
     ),
-    "ppo_lora": _arm(
+    "ppo_lora": arm(
         "PPO on an adapter; its reference is itself without it.", {**PPO, "online.lora_rank": 8}, "ablation"
     ),
-    "rcrl_step": _arm(
+    "rcrl_step": arm(
         "Return-conditioned RL by steps, which the outcome model labels.",
         {**RCRL, "conditioned.level": "step", "conditioned.labels": "outcome_model"},
     ),
-    "grpo": _arm(
+    "grpo": arm(
         "GRPO: rewards standardised within each question's samples.", {**PPO, "online.algorithm": "grpo"}, "baseline"
     ),
-    "rloo": _arm("RLOO: each sample against the mean of the others.", {**PPO, "online.algorithm": "rloo"}, "baseline"),
-    "dr_grpo": _arm("GRPO without its two normalisations.", {**PPO, "online.algorithm": "dr_grpo"}, "baseline"),
-    "dpo": _arm("DPO on right against wrong samples of the same question.", {"algorithm": "preferences"}, "baseline"),
-    "rft": _arm(
+    "rloo": arm("RLOO: each sample against the mean of the others.", {**PPO, "online.algorithm": "rloo"}, "baseline"),
+    "dr_grpo": arm("GRPO without its two normalisations.", {**PPO, "online.algorithm": "dr_grpo"}, "baseline"),
+    "dpo": arm("DPO on right against wrong samples of the same question.", {"algorithm": "preferences"}, "baseline"),
+    "rft": arm(
         "Rejection-sampling fine-tuning: one round of Expert Iteration.", {**EI, "schedule.num_updates": 1}, "baseline"
     ),
-    "rest_em": _arm(
+    "rest_em": arm(
         "ReST-EM: every round's own right solutions only.", {**EI, "iteration.cumulative": False}, "baseline"
     ),
-    "ei_continue": _arm(
+    "ei_continue": arm(
         "Expert Iteration that goes on from the last policy instead of the base.",
         {**EI, "iteration.refit": "continue"},
         "ablation",
     ),
-    "ei_duplicates": _arm(
+    "ei_duplicates": arm(
         "Expert Iteration that keeps every right sample.", {**EI, "iteration.deduplicate": "none"}, "ablation"
     ),
-    "ei_k4": _arm("Expert Iteration with 4 samples a question.", {**EI, "iteration.num_samples": 4}, "ablation"),
-    "ei_k16": _arm("Expert Iteration with 16 samples a question.", {**EI, "iteration.num_samples": 16}, "ablation"),
-    "ei_k48": _arm("Expert Iteration with 48 samples a question.", {**EI, "iteration.num_samples": 48}, "ablation"),
-    "ei_small": _arm("Expert Iteration on a base of half the size.", {**EI, "base.pretrain.size": "micro"}, "ablation"),
+    "ei_k4": arm("Expert Iteration with 4 samples a question.", {**EI, "iteration.num_samples": 4}, "ablation"),
+    "ei_k16": arm("Expert Iteration with 16 samples a question.", {**EI, "iteration.num_samples": 16}, "ablation"),
+    "ei_k48": arm("Expert Iteration with 48 samples a question.", {**EI, "iteration.num_samples": 48}, "ablation"),
+    "ei_small": arm("Expert Iteration on a base of half the size.", {**EI, "base.pretrain.size": "micro"}, "ablation"),
 }
 
 SMALLER = {"small": "mini", "mini": "micro", "micro": "nano"}

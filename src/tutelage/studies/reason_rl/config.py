@@ -96,3 +96,18 @@ class Config:
     outcome: OutcomeModelConfig = part(OutcomeModelConfig)
     evaluation: EvaluationConfig = part(EvaluationConfig)
     schedule: Schedule = part(Schedule)
+
+
+def work(config: Config) -> tuple[str, float]:
+    """Rollouts drawn in one update; of the arms that draw none, demonstrations read."""
+    train = config.task.num_train
+    match config.algorithm:
+        case "online":
+            return "rollouts", float(config.online.num_questions * config.online.num_samples)
+        case "expert_iteration":
+            return "rollouts", float((config.iteration.questions_per_round or train) * config.iteration.num_samples)
+        case "preferences":
+            return "rollouts", float((config.preference.questions_per_round or train) * config.preference.num_samples)
+        case "return_conditioned":
+            return "rollouts", float(train * config.conditioned.num_samples)
+    return "demonstrations", float(config.task.num_demonstrations)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from tutelage.lab.drawing import comparisons
 from tutelage.lab.study import Exhibit, RunResult
@@ -49,32 +47,10 @@ def _interim(result: RunResult) -> str:
 
 
 def _table(results: Sequence[RunResult]) -> Exhibit:
-    """Means over seeds, in the order of the greedy accuracy: an order that is reported and not judged."""
-    rows = []
-    names = [largest(results[0], vote) for vote in VOTES if any(n.startswith(f"{vote}@") for n in results[0].figures)]
-    names += REPORTED
-    for arm in dict.fromkeys(result.arm for result in results):
-        runs = [result for result in results if result.arm == arm]
-        cells = [_mean(run.figures.get(name) for run in runs) for name in names]
-        drawn = _mean(run.figures.get("rollouts") for run in runs)
-        seconds = _mean(run.cost.get("wall_seconds") for run in runs)
-        order = _mean(run.figures["maj@1"] for run in runs)
-        rows.append((order, (arm, *map(_cell, cells), f"{drawn:,.0f}", f"{seconds:.0f}")))
+    votes = [largest(results[0], vote) for vote in VOTES if any(n.startswith(f"{vote}@") for n in results[0].figures)]
     caption = (
         "Means over seeds, ordered by maj@1. The order of the algorithms at this scale is reported, not claimed: it "
         "depends on the base, the budget and the step sizes."
     )
-    head = ("arm", *names, "samples drawn", "wall seconds")
-    body = [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
-    return Exhibit("algorithms", "The algorithms side by side", caption, rows=(head, *body))
-
-
-def _mean(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
-
-
-def _cell(value: float) -> str:
-    if not np.isfinite(value):
-        return ""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    rows = comparisons.table(results, (*votes, *REPORTED, "rollouts"), order="maj@1", descending=True)
+    return Exhibit("algorithms", "The algorithms side by side", caption, rows=rows)
