@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from pathlib import Path
 
+import pytest
 from jaxtyping import install_import_hook
+
+pytest_plugins = ["seconds"]
 
 # Set before anything imports JAX, so that tests of the framework-free floors need not import it.
 _CACHE = Path(__file__).parent.parent / ".cache" / "xla"
@@ -21,3 +26,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Named one by one, so that `lab` and the command line are imported as they are.
 _JAX_ROOMS = ("backends", "continual", "curricula", "envs", "gflownets", "nn", "rl")
 install_import_hook([f"tutelage.{room}" for room in _JAX_ROOMS], "beartype.beartype")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_compiled():
+    """What a file compiled goes with it: kept for all files, executables would fill gigabytes in each worker."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    gc.collect()

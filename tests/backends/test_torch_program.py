@@ -19,6 +19,7 @@ from tutelage.lab import configuration, driver
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Last, Max, Program, Sometimes, Sum
 from tutelage.lab.storage.record import RunFolder
+from tutelage.studies.loading import load_run
 
 SCHEDULE = {
     "schedule.num_updates": 24,
@@ -285,7 +286,7 @@ def test_a_run_is_loaded_and_repeated_from_its_folder_alone(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studies, "STUDIES", {"line": "backends.toy_torch_study"})
-    run = studies.load_run(undisturbed)
+    run = load_run(undisturbed)
     assert run.step == 24
     assert run.program.system(0).folder is None  # type: ignore[attr-defined]
     figures = run.program.evaluate(run.state, 24, final=True)

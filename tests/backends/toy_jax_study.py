@@ -77,6 +77,7 @@ def build(config: FitConfig, seeds: Sequence[int]) -> Program:
 study = Study(
     name="fit",
     paper=Paper("Fitting a random network", "nobody", 2000, ""),
+    question="Which lever is best?",
     summary="A network fits another.",
     config=FitConfig,
     arms={"fit": Arm("The only one.", lambda config: config)},

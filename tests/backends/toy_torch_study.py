@@ -118,6 +118,7 @@ def exhibits(config: LineConfig, program: Any, state: Any) -> list[Exhibit]:
 study = Study(
     name="line",
     paper=Paper("Fitting a line", "nobody", 2000, ""),
+    question="Which lever is best?",
     summary="A line is fitted.",
     config=LineConfig,
     arms={"fit": Arm("The only one.", lambda config: config)},

@@ -12,10 +12,11 @@ import pytest
 from lab import toy_study
 
 from tutelage import studies
-from tutelage.cli import COMMANDS, main, reporting, running
-from tutelage.cli.jobs import seeds_name
+from tutelage.cli import COMMANDS, main, reporting
 from tutelage.cli.listing import locate
 from tutelage.cli.options import parse_seeds
+from tutelage.cli.runs import driving
+from tutelage.cli.runs.jobs import seeds_name
 from tutelage.lab.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def bandit_alone(monkeypatch, tmp_path):
     """The bandit is the only study, runs go to an empty folder, and no report is drawn (it takes a second)."""
     monkeypatch.setattr(studies, "STUDIES", {"bandit": "lab.toy_study"})
-    monkeypatch.setattr(running, "publish", lambda *_, **__: None)
+    monkeypatch.setattr(driving, "publish", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
 
 
@@ -46,7 +47,7 @@ def figures(folder: str) -> dict:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        ("rnu", "'rnu' is not a command; there are list, run, study, report"),
+        ("rnu", "'rnu' is neither a command nor a study; there are list, run, study, report"),
         ("run bandt", "study 'bandt' is not one of bandit; did you mean 'bandit'?"),
         ("run bandit/gredy", "arm 'gredy' of bandit is not one of greedy, uniform, poisoned; did you mean 'greedy'?"),
         ("run bandit --preset quik", "preset 'quik' of bandit is not one of quick, paper; did you mean 'quick'?"),
@@ -63,7 +64,7 @@ def figures(folder: str) -> dict:
             "schedule.num_updates = 40: must be a multiple of schedule.log_every = 7",
         ),
         ("list --jsn", "--jsn: no such setting; did you mean '--json'?"),
-        ("list bandit", "'bandit': list takes no words"),
+        ("list bandit more", "'more': a word too many; list takes at most one study"),
         ("where bandt", "study 'bandt' is not one of bandit; did you mean 'bandit'?"),
         ("where", "where needs a study: one of bandit"),
         ("resume nowhere", "nowhere: no such folder"),
@@ -84,7 +85,7 @@ def test_run_without_a_study_lists_what_there_is(capsys):
 
 
 def test_run_writes_a_folder_and_says_when_it_is_finished(capsys, monkeypatch):
-    monkeypatch.setattr(running, "publish", reporting.publish)
+    monkeypatch.setattr(driving, "publish", reporting.publish)
     assert main(["run", "bandit", "--quiet"]) == 0
     folder = "runs/bandit-quick/greedy/seed-0"
     share = figures(folder)["0"]["best_share"]
@@ -194,8 +195,11 @@ def test_resume_refuses_a_record_it_cannot_trust(capsys):
 def test_list_shows_studies_and_verdicts(capsys):
     assert main(["list"]) == 0
     text = capsys.readouterr().out
-    assert "bandit: An ε-greedy learner finds the best lever." in text
-    assert "greedy (main), uniform, poisoned" in text
+    assert text.startswith("bandit  Which lever is best?  3 arms · 1 claims\n")
+    assert main(["list", "bandit"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("bandit: Which lever is best?\n  An ε-greedy learner finds the best lever.\n")
+    assert "\n  greedy (main)  " in text
     Path("runs/mine").mkdir(parents=True)
     Path("runs/mine/study.json").write_text(json.dumps({"study": "bandit", "preset": "quick"}))
     verdicts = [{"verdict": "holds"}, {"verdict": "undecided"}, {"verdict": "holds"}]
@@ -204,10 +208,15 @@ def test_list_shows_studies_and_verdicts(capsys):
     Path("runs/torn/study.json").write_text("{")
     assert main(["list", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)["studies"]
-    assert record["claims"] == ["finds-the-best"]
+    assert list(record["claims"]) == ["finds-the-best"]
+    assert record["tools"] == {}
     assert record["judged"] == [{"folder": "runs/mine", "preset": "quick", "verdicts": {"holds": 2, "undecided": 1}}]
     assert main(["list"]) == 0
-    assert "judged   runs/mine: 2 holds, 1 undecided" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith(
+        "bandit  Which lever is best?  3 arms · 1 claims · 2 hold, 1 undecided (runs/mine)\n"
+    )
+    assert main(["list", "bandit"]) == 0
+    assert "judged\n  runs/mine  2 hold, 1 undecided" in capsys.readouterr().out
 
 
 def test_where_finds_file_and_line(capsys, monkeypatch):

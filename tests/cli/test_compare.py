@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tutelage import studies
-from tutelage.cli import main, running
+from tutelage.cli import main
+from tutelage.cli.runs import driving
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def finished(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("compare")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies, "STUDIES", {"bandit": "lab.toy_study"})
-        patch.setattr(running, "publish", lambda *_, **__: None)
+        patch.setattr(driving, "publish", lambda *_, **__: None)
         patch.chdir(root)
         for arguments in (
             "bandit/greedy --seeds 0:3",

@@ -19,9 +19,10 @@ from lab import toy_study
 from rich.console import Console
 
 from tutelage import studies
-from tutelage.cli import main, reporting, running, studying
-from tutelage.cli.jobs import StudyPlan, plan
-from tutelage.cli.side_by_side import side_by_side
+from tutelage.cli import main, reporting
+from tutelage.cli.runs import driving, studying
+from tutelage.cli.runs.jobs import StudyPlan, plan
+from tutelage.cli.runs.side_by_side import side_by_side
 from tutelage.lab.study import RunResult
 
 PUBLISH = reporting.publish
@@ -32,7 +33,7 @@ def bandit_alone(monkeypatch, tmp_path):
     """The bandit is the only study, runs go to an empty folder, and no report is drawn (it takes a second)."""
     monkeypatch.setattr(studies, "STUDIES", {"bandit": "lab.toy_study"})
     monkeypatch.setattr(reporting, "publish", lambda *_, **__: None)
-    monkeypatch.setattr(running, "publish", lambda *_, **__: None)
+    monkeypatch.setattr(driving, "publish", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
 
 
@@ -65,7 +66,7 @@ def test_a_study_runs_its_presets_arms_and_judges(capsys, monkeypatch):
     assert f"report: {Path('runs/bandit-quick/report.html')}" in output
     capsys.readouterr()
     assert main(["list"]) == 0
-    assert "judged   runs/bandit-quick: 1 holds" in capsys.readouterr().out
+    assert " · 1 holds (runs/bandit-quick)" in capsys.readouterr().out
 
 
 def test_what_is_finished_is_not_run_again_and_seeds_are_added(capsys):
@@ -357,6 +358,6 @@ def test_one_run_killed_fails_alone_and_one_asked_to_stop_stops_the_study(slow):
 
 def test_arms_without_the_headline_figure_are_summed_up_by_one_that_they_have():
     ended = [RunResult("line", seed, {"slope": seed / 2}) for seed in (1, 3)]
-    assert running.headline(toy_study.study, ended) == "slope 0.5, 1.5 (seed 1, 3)"
+    assert driving.headline(toy_study.study, ended) == "slope 0.5, 1.5 (seed 1, 3)"
     with_it = [dataclasses.replace(ended[0], figures={"slope": 0.5, toy_study.study.headline: 7.0})]
-    assert running.headline(toy_study.study, with_it) == f"{toy_study.study.headline} 7 (seed 1)"
+    assert driving.headline(toy_study.study, with_it) == f"{toy_study.study.headline} 7 (seed 1)"

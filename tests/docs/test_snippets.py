@@ -24,6 +24,7 @@ from tutelage.lab import driver
 from tutelage.lab.configuration import configure, fields, flatten, override
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import parse_values
+from tutelage.lab.study import Study
 from tutelage.lm.training import corpus, pretraining
 from tutelage.lm.training.config import PretrainConfig
 from tutelage.studies.mogfn.panels import ACTIVE, LAWS
@@ -324,6 +325,9 @@ def test_tables_are_what_the_code_says(name):
 def check_command(argv: list[str]) -> None:
     """What the command would refuse before any work. Words in capitals stand for something and are not looked at."""
     name, *rest = argv
+    if name in studies.STUDIES:
+        check_tool(studies.load(name), rest)
+        return
     if name not in COMMANDS:
         raise BadInput(f"{name!r} is not a command")
     rest = [word for word in rest if word != "--help"]
@@ -334,8 +338,6 @@ def check_command(argv: list[str]) -> None:
         "list": options.ListOptions,
         "resume": options.ResumeOptions,
         "report": options.ReportOptions,
-        "play": options.PlayOptions,
-        "mixing": options.MixingOptions,
         "doctor": options.DoctorOptions,
     }
     if name not in ("run", "study"):
@@ -358,6 +360,12 @@ def check_command(argv: list[str]) -> None:
     for arm in arms:
         config, _ = configure(study, arm, parsed.options.preset, overrides)
         driver.chunk_size(config.schedule)
+
+
+def check_tool(study: Study, argv: list[str]) -> None:
+    name, *rest = argv
+    if not name.isupper() and name != "--help":
+        options.read_all(study.tools[name].arguments, rest)
 
 
 def check_lm_command(argv: list[str]) -> None:

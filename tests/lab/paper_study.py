@@ -137,6 +137,7 @@ def panels(results):
 STUDY = Study(
     name="paper",
     paper=Paper("Invented: Curricula in a Study Made of Formulas", "Nobody, Nemo & Niemand", 2026, "0000.00000"),
+    question="Which lever is best?",
     summary="A teacher chooses the mazes in which a student learns, so that it solves mazes nobody trained it on.",
     config=PaperConfig,
     arms=ARMS,

@@ -175,6 +175,7 @@ def _scale(**changes: object) -> Callable[[BanditConfig], BanditConfig]:
 study = Study(
     name="bandit",
     paper=Paper("Reinforcement Learning: An Introduction", "R. Sutton, A. Barto", 2018, ""),
+    question="Which lever is best?",
     summary="An ε-greedy learner finds the best lever.",
     config=BanditConfig,
     arms={

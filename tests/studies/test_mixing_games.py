@@ -18,6 +18,7 @@ from tutelage.lab.errors import BadInput
 from tutelage.lab.study import RunResult
 from tutelage.measures.claims import judge_all
 from tutelage.measures.mixing import return_mixing_estimate
+from tutelage.studies.loading import LoadedRun
 from tutelage.studies.mixing import config as mixing_config
 from tutelage.studies.mixing import game_figures, games
 
@@ -121,14 +122,14 @@ def test_a_saved_run_of_games_goes_on_to_the_same_bits_and_evaluation_changes_no
 @pytest.mark.parametrize("arm", ["swept", "switching"])
 def test_policies_of_a_run_play(arm, request):
     config, program, _, state, *_ = request.getfixturevalue(arm)
-    policies = games.policies_of(studies.LoadedRun(study, config, program, state, 4, []))
+    policies = games.policies_of(LoadedRun(study, config, program, state, 4, []))
     assert list(policies) == list(RATES)
     stream = reward_stream(jax.random.key(0), paying("Breakout"), policies["Breakout"], 2, 5)
     np.testing.assert_array_equal(stream, 3)
     with pytest.raises(BadInput, match=r"index = 1: the run has 1 seeds; must be in \[0, 0\]"):
-        games.policies_of(studies.LoadedRun(study, config, program, state, 4, []), index=1)
+        games.policies_of(LoadedRun(study, config, program, state, 4, []), index=1)
     with pytest.raises(BadInput, match="this run has no games"):
-        games.policies_of(studies.LoadedRun(study, study.config(), program, state, 4, []))
+        games.policies_of(LoadedRun(study, study.config(), program, state, 4, []))
 
 
 def test_returns_are_measured_after_each_turn(switching):

@@ -20,7 +20,8 @@ from studies.tiny_mogfn import TINY, tiny
 from studies.tiny_mogfn import study as tiny_study
 
 from tutelage import studies
-from tutelage.cli import main, running
+from tutelage.cli import main
+from tutelage.cli.runs import running
 from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.config import RewardConfig
 from tutelage.gflownets.worlds import aptamers

@@ -9,7 +9,8 @@ import pytest
 from tutelage.lab import driver
 from tutelage.lab.configuration import override
 from tutelage.lab.errors import BadInput
-from tutelage.studies import load, load_run
+from tutelage.studies import load
+from tutelage.studies.loading import load_run
 from tutelage.studies.mogfn.sampling import sampler_of
 
 study = load("mogfn")

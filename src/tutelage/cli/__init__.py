@@ -5,13 +5,14 @@ Exit codes: 0 done, 1 failed, 2 bad input (one line on stderr, no traceback), 13
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tutelage import studies
 from tutelage.lab.errors import BadInput, nearest
+from tutelage.lab.naming import resolve
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -25,43 +26,32 @@ class Command:
     target: str
 
     def load(self) -> Callable[[list[str]], int]:
-        module, _, function = self.target.partition(":")
-        return getattr(importlib.import_module(module), function)
+        return resolve(self.target)
 
 
 COMMANDS: dict[str, Command] = {
     "list": Command(
-        "[--json]",
-        "the systems, their arms and presets, the state of their claims",
+        "[STUDY] [--json]",
+        "the systems, a line each; of one, its arms, presets, tools and claims",
         "tutelage.cli.listing:list_studies",
     ),
     "run": Command(
         "STUDY[/ARM] [--preset P] [--seed N | --seeds 0:8] [--out DIR] [--any.setting VALUE]",
         "run one arm of a study; the same command on an unfinished folder goes on",
-        "tutelage.cli.running:run",
+        "tutelage.cli.runs.running:run",
     ),
     "study": Command(
         "STUDY [--preset P] [--seeds 0:5] [--arms a,b] [--jobs N] [--out DIR] [--any.setting VALUE]",
         "run all arms over all seeds, judge the paper's claims, write the report",
-        "tutelage.cli.studying:study",
+        "tutelage.cli.runs.studying:study",
     ),
     "report": Command(
         "DIR… [--out FILE]", "one self-contained HTML page, and a table here", "tutelage.cli.reporting:report"
     ),
     "where": Command("STUDY [WORDS]", "where each equation of the paper is in the code", "tutelage.cli.listing:where"),
-    "resume": Command("DIR [--jobs N]", "go on with an interrupted run or study", "tutelage.cli.running:resume"),
+    "resume": Command("DIR [--jobs N]", "go on with an interrupted run or study", "tutelage.cli.runs.resuming:resume"),
     "compare": Command(
         "DIR DIR", "how two sets of runs differ, in settings and in figures", "tutelage.cli.comparing:compare"
-    ),
-    "play": Command(
-        "DIR --levels FILE [--episodes N] [--out FOLDER]",
-        "a run's agent on tasks of your own, given as text",
-        "tutelage.cli.playing:play",
-    ),
-    "mixing": Command(
-        "RUN|FILE [--figure F] [--window N] [--eps E] [--skip N]",
-        "whether a record of rewards is long enough to tell its average",
-        "tutelage.cli.mixing:mixing",
     ),
     "lm": Command(
         "serve MODEL | sample MODEL [PROMPT]",
@@ -79,7 +69,12 @@ def overview() -> str:
     width = max(len(name) for name in COMMANDS) + 2
     for name, command in COMMANDS.items():
         lines += [f"  {name:<{width}}{command.summary}", f"  {'':<{width}}tutelage {name} {command.usage}".rstrip()]
-    lines += ["", "tutelage COMMAND --help says more; tutelage run STUDY --help lists every setting of a study."]
+    lines += ["", "Every study has tools for data, models and environments of your own:", ""]
+    for name in studies.STUDIES:
+        if tools := studies.load(name).tools:
+            lines.append(f"  tutelage {name} {{{','.join(tools)}}}")
+    lines += ["", "tutelage COMMAND --help says more; tutelage run STUDY --help lists every setting of a study,"]
+    lines += ["tutelage STUDY --help its tools."]
     return "\n".join(lines)
 
 
@@ -113,6 +108,9 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"tutelage {__version__}")
         return DONE
     name, *rest = arguments
+    if name in studies.STUDIES:
+        return resolve("tutelage.cli.tools:use")(arguments)
     if name not in COMMANDS:
-        raise BadInput(f"{name!r} is not a command; there are {', '.join(COMMANDS)}{nearest(name, COMMANDS)}")
+        known = [*COMMANDS, *studies.STUDIES]
+        raise BadInput(f"{name!r} is neither a command nor a study; there are {', '.join(known)}{nearest(name, known)}")
     return COMMANDS[name].load()(rest)

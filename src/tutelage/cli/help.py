@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from tutelage.cli.options import SWITCHES
 from tutelage.lab.configuration import Field, fields
 
 _METAVARS = {int: "INT", float: "FLOAT", bool: "{True,False}", str: "TEXT"}
@@ -44,7 +43,9 @@ def _mirror(config: Any, known: dict[str, Field], prefix: str, *, switches: bool
             entries.append((entry.name, type(inner), dataclasses.field(default=inner)))
             continue
         field = known[prefix + entry.name]
-        if switches and entry.name in SWITCHES:
+        if field.word:
+            continue
+        if switches and field.kind is bool:
             kind = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=field.help)]
         else:
             argument = tyro.conf.arg(help=_sentences(field), metavar=_metavar(field))

@@ -18,36 +18,42 @@ from tutelage.lab.study import Study
 
 
 def list_studies(argv: list[str]) -> int:
-    """Print every study with its paper, arms, presets and claims, and the verdicts of study folders under `runs/`."""
+    """Print a line for every study, or all about one; with the verdicts of study folders under `runs/`."""
     if options.wants_help(argv):
         from tutelage.cli import help
 
-        help.show(
-            "tutelage list", "The systems, their arms and presets, the state of their claims.", options.ListOptions()
-        )
+        about = "The systems, a line each; of one: its arms, presets, tools and claims, and what became of them here."
+        help.show("tutelage list [STUDY]", about, options.ListOptions())
         return DONE
     parsed = options.read(options.ListOptions, argv)
-    if parsed.words:
-        raise BadInput(f"{parsed.words[0]!r}: list takes no words; see also: tutelage where STUDY")
+    if len(parsed.words) > 1:
+        raise BadInput(f"{parsed.words[1]!r}: a word too many; list takes at most one study")
     judged = list(_judged(Path("runs")))
-    records = [_record(studies.load(name), judged) for name in studies.STUDIES]
+    records = [_record(studies.load(name), judged) for name in parsed.words or studies.STUDIES]
     if parsed.options.json:
         print(json.dumps({"studies": records}, indent=2, ensure_ascii=False))
-        return DONE
-    for record in records:
-        _print_study(record)
+    elif parsed.words:
+        _print_study(records[0])
+    else:
+        _print_lines(records)
     return DONE
 
 
 def _record(study: Study, judged: list[tuple[Path, dict[str, Any], Counter[str]]]) -> dict[str, Any]:
     return {
         "name": study.name,
+        "question": study.question,
         "summary": study.summary,
         "paper": vars(study.paper),
         "arms": {name: {"summary": arm.summary, "role": arm.role} for name, arm in study.arms.items()},
         "main_arm": study.main_arm,
         "presets": {name: preset.summary for name, preset in study.presets.items()},
-        "claims": [claim.name for claim in study.claims],
+        "tools": {
+            name: {"usage": options.usage(tool.arguments), "summary": tool.summary}
+            for name, tool in study.tools.items()
+        },
+        "claims": {claim.name: claim.sentence for claim in study.claims},
+        "extra": study.extra,
         "judged": [
             {"folder": str(folder), "preset": plan.get("preset"), "verdicts": dict(verdicts)}
             for folder, plan, verdicts in judged
@@ -56,30 +62,68 @@ def _record(study: Study, judged: list[tuple[Path, dict[str, Any], Counter[str]]
     }
 
 
+def _print_lines(records: list[dict[str, Any]]) -> None:
+    """One line each: the question, how many arms and claims, the extra that it needs, the last verdicts here."""
+    width = max(len(record["name"]) for record in records)
+    asked = max(len(record["question"]) for record in records)
+    for record in records:
+        facts = [f"{len(record['arms'])} arms", f"{len(record['claims'])} claims"]
+        facts += [f"needs [{record['extra']}]"] if record["extra"] else []
+        if record["judged"]:
+            last = record["judged"][-1]
+            facts.append(f"{_counts(last['verdicts'])} ({last['folder']})")
+        print(f"{record['name']:<{width}}  {record['question']:<{asked}}  {' · '.join(facts)}")
+    print("\ntutelage list STUDY says more; tutelage run STUDY runs one; tutelage STUDY --help shows its tools")
+
+
 def _print_study(record: dict[str, Any]) -> None:
     paper = record["paper"]
     source = f"{paper['authors']}, {paper['year']}" + (f", arXiv {paper['arxiv']}" if paper["arxiv"] else "")
-    print(f"{record['name']}: {record['summary']}")
-    print(f"  paper    {paper['title']} ({source})")
-    arms = (name + (" (main)" if name == record["main_arm"] else "") for name in record["arms"])
-    print(f"  arms     {', '.join(arms)}")
-    for name, summary in record["presets"].items():
-        print(f"  preset   {name}: {summary}")
-    print(f"  claims   {len(record['claims'])}")
-    for entry in record["judged"]:
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in entry["verdicts"].items())
-        print(f"  judged   {entry['folder']}: {counts}")
+    print(f"{record['name']}: {record['question']}\n  {record['summary']}")
+    print(f"  {paper['title']} ({source})")
+    if record["extra"]:
+        print(f"  needs the extra [{record['extra']}]: pip install -e '.[{record['extra']}]'")
+    parts = {
+        "arms": {
+            name + (" (main)" if name == record["main_arm"] else ""): arm["summary"]
+            for name, arm in record["arms"].items()
+        },
+        "presets": record["presets"],
+        "tools": {f"{name} {tool['usage']}".strip(): tool["summary"] for name, tool in record["tools"].items()},
+        "claims": record["claims"],
+        "judged": {entry["folder"]: _counts(entry["verdicts"]) for entry in record["judged"]},
+    }
+    for title, entries in parts.items():
+        if entries:
+            print(f"\n{title}")
+            width = min(max(map(len, entries)), 40)
+            for name, summary in entries.items():
+                print(f"  {name:<{width}}  {summary}")
+
+
+def _counts(verdicts: dict[str, int]) -> str:
+    words = {"holds": "hold", "fails": "fail"}
+    return ", ".join(
+        f"{count} {words.get(verdict, verdict) if count != 1 else verdict}" for verdict, count in verdicts.items()
+    )
 
 
 def _judged(runs: Path) -> Iterator[tuple[Path, dict[str, Any], Counter[str]]]:
-    """Study folders with their plan and the counts of their verdicts. What cannot be read is passed over."""
-    for plan in sorted(runs.glob("*/study.json")):
+    """Study folders, the last judged last, with plan and counts of verdicts. What cannot be read is left out."""
+    for plan in sorted(runs.glob("*/study.json"), key=_written):
         try:
             record = json.loads(plan.read_text(encoding="utf-8"))
             claims = json.loads((plan.parent / "claims.json").read_text(encoding="utf-8"))["claims"]
             yield plan.parent, dict(record), Counter(str(claim["verdict"]) for claim in claims)
         except (OSError, ValueError, KeyError, TypeError):
             continue
+
+
+def _written(file: Path) -> float:
+    try:
+        return file.with_name("claims.json").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def where(argv: list[str]) -> int:

@@ -14,9 +14,6 @@ from tutelage.lab.settings import setting
 
 O = TypeVar("O")  # noqa: E741
 
-SWITCHES = frozenset({"quiet", "json", "chat", "deep", "absolute"})
-"""Options that take no value."""
-
 
 @dataclass(frozen=True)
 class NoOptions:
@@ -79,29 +76,6 @@ class ReportOptions:
     out: str = setting("", "The HTML file; empty: report.html in the first folder.")
 
 
-@dataclass(frozen=True)
-class PlayOptions:
-    """Options of `play`."""
-
-    levels: str = setting("", "Text file of tasks (mazes: '#' wall, '.' free, 'G' goal, '>v<^' agent); needed.")
-    episodes: int = setting(20, "Episodes on each task.", interval="[1, inf)", unit="episodes")
-    seed: int = setting(0, "Seed of the episodes.", interval="[0, 4294967295]")
-    out: str = setting("", "Folder for the animated walks (SVG); empty: print the table only.")
-
-
-@dataclass(frozen=True)
-class MixingOptions:
-    """Options of `mixing`."""
-
-    figure: str = setting("", "The figure whose series are the rollouts; empty: the reward, or the only one there is.")
-    window: int = setting(0, "Steps over which you average; 0: the whole record.", interval="[0, inf)", unit="steps")
-    skip: int = setting(0, "Steps at the beginning to leave out, say of learning.", interval="[0, inf)", unit="steps")
-    eps: float = setting(0.1, "Allowed deviation of an average, as a share of the long-run one.", interval="(0, inf)")
-    absolute: bool = setting(False, "The deviation is in units of reward.")
-    quantile: float = setting(1.0, "Share of the rollouts that must have settled.", interval="(0, 1]")
-    json: bool = setting(False, "Print JSON, for programs.")
-
-
 class Parsed(NamedTuple, Generic[O]):
     """A command line read: its words, its options, and the flags that were neither (settings of the study)."""
 
@@ -117,21 +91,55 @@ def wants_help(argv: Sequence[str]) -> bool:
 
 
 def read(kind: type[O], argv: Sequence[str], *, others: bool = False) -> Parsed[O]:
-    """Read a command line by its options' dataclass.
+    """Read a command line by its options' dataclass. Its yes-or-no options are switches: they take no value.
 
     Args:
         others: flags that are no option are handed back; otherwise they are refused.
 
     Raises `BadInput` in one line, as `tutelage.lab.overrides` does.
     """
-    words, flags = split_flags(argv, SWITCHES)
-    known = fields(kind)
+    known = {path: field for path, field in fields(kind).items() if not field.word}
+    words, flags = split_flags(argv, [path for path, field in known.items() if field.kind is bool])
     rest = [(path, text) for path, text in flags if path not in known]
     if rest and not others:
         path = rest[0][0]
         raise BadInput(f"{flag(path)}: {no_such_field(path, known, flag)}")
     values: dict[str, Any] = parse_values([(path, text) for path, text in flags if path in known], known)
     return Parsed(words, override(kind(), values), frozenset(values), rest)
+
+
+def read_all(kind: type[O], argv: Sequence[str]) -> O:
+    """Read a whole command line, words included, by a dataclass that says which of its fields are words and needed.
+
+    Raises `BadInput` in one line, for what is missing and for a word too many as well.
+    """
+    parsed = read(kind, argv)
+    left, values = list(parsed.words), dict[str, Any]()
+    for path, field in fields(kind).items():
+        if field.word:
+            taken, left = (left, []) if field.many else (left[:1], left[1:])
+            if not taken and field.needed:
+                raise BadInput(f"{path.upper()} is missing: {field.help}")
+            if taken:
+                values[path] = tuple(taken) if field.many else taken[0]
+        elif field.needed and path not in parsed.given:
+            raise BadInput(f"{flag(path)} is missing: {field.help}")
+    if left:
+        raise BadInput(f"{left[0]!r}: a word too many; usage: {usage(kind)}")
+    return override(parsed.options, values)
+
+
+def usage(kind: type) -> str:
+    """The words and the needed flags of a command, as its usage shows them: `RUN --levels TEXT`."""
+    shown = []
+    for path, field in fields(kind).items():
+        if field.word:
+            word = path.upper() + ("…" if field.many else "")
+            shown.append(word if field.needed else f"[{word}]")
+        elif field.needed:
+            kinds = {int: "INT", float: "FLOAT", str: "TEXT", bool: "BOOL"}
+            shown.append(f"{flag(path)} {kinds[field.kind]}{',…' if field.many else ''}")
+    return " ".join(shown)
 
 
 def one_word(words: Sequence[str], what: str) -> str:

@@ -37,6 +37,7 @@ class Field:
         many: the field is a tuple of `kind`.
         length: how many it must hold; None where any number will do.
         default: the value of a configuration made without arguments.
+        word, needed: of a command's arguments, as `setting` says.
     """
 
     path: str
@@ -49,6 +50,8 @@ class Field:
     choices: tuple[str, ...] | None
     unit: str | None
     source: str | None
+    word: bool
+    needed: bool
 
     @property
     def allowed(self) -> str:

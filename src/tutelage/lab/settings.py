@@ -47,14 +47,23 @@ def setting(
     choices: Sequence[str] | None = None,
     unit: str | None = None,
     source: str | None = None,
+    word: bool = False,
+    needed: bool = False,
 ) -> Any:
-    """A dataclass field with a sentence (`help`), what is allowed, the unit, and where the number comes from."""
+    """A dataclass field with a sentence (`help`), what is allowed, the unit, and where the number comes from.
+
+    Args:
+        word: of a command's arguments: not a flag but a word, in order; a tuple takes all words that are left.
+        needed: of a command's arguments: it must be given; the default stands only for its type.
+    """
     metadata = {
         "help": help,
         "interval": None if interval is None else Interval.parse(interval),
         "choices": None if choices is None else tuple(choices),
         "unit": unit,
         "source": source,
+        "word": word,
+        "needed": needed,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from tutelage.lab.naming import Named, resolve
 from tutelage.lab.program import Program, State
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Config = Any
 """A frozen dataclass of nested parts with a `schedule: Schedule`; every field made by `setting`."""
@@ -148,6 +149,8 @@ class Study:
     (`tutelage.lab.naming`); a function will do too, where all is in one file.
 
     Attributes:
+        question: what the system answers, as one would ask it, in one line: `list` and the README show it.
+        summary: what it does, one sentence.
         map: "Eq. 3 score" -> "tutelage.curricula.scores:max_mc"; a test imports every symbol.
         seeds: "vmap" (side by side in one program) or "loop" (one after another).
         check: refuses combinations that no single field shows (`BadInput`); returns warnings, one line each.
@@ -165,6 +168,7 @@ class Study:
 
     name: str
     paper: Paper
+    question: str
     summary: str
     config: type
     arms: Mapping[str, Arm]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tutelage.envs.config import MazeConfig
-from tutelage.envs.maze import Walk, make_maze, parse_level, render, walk_of
+from tutelage.envs.maze import Walk, make_maze, parse_level, render, suite, walk_of
 
 LEVEL = parse_level(">.#\n##.\n.G#")
 NAMESPACE = "{http://www.w3.org/2000/svg}"

@@ -18,6 +18,7 @@ from tutelage.studies.minimax.arms import ARMS, PRESETS
 from tutelage.studies.minimax.checks import check
 from tutelage.studies.minimax.claims import CLAIMS, PUBLISHED
 from tutelage.studies.minimax.config import Config, work
+from tutelage.studies.minimax.tools import TOOLS
 
 study = Study(
     name="minimax",
@@ -27,6 +28,7 @@ study = Study(
         2023,
         "2311.12716",
     ),
+    question="On which levels should an agent train, so that it solves levels nobody made for it?",
     summary="A teacher chooses the mazes in which a student learns, so that it solves mazes nobody trained it on.",
     config=Config,
     arms=ARMS,
@@ -58,6 +60,7 @@ study = Study(
     build="tutelage.studies.minimax.build:build",
     work=work,
     exhibits="tutelage.studies.minimax.exhibits:exhibits",
+    tools=TOOLS,
     headline="suite_solved",
     main_arm="accel",
 )

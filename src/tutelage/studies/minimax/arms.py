@@ -143,8 +143,6 @@ PAPER = {
 
 PRESETS = {
     "quick": Preset("9×9 rooms, GRU of 64: minutes on two CPU cores.", changing(QUICK), seeds=5),
-    "standard": Preset(
-        "13×13, LSTM of 256, 256 levels: at most an hour on one GPU.", changing(STANDARD), seeds=5
-    ),
+    "standard": Preset("13×13, LSTM of 256, 256 levels: at most an hour on one GPU.", changing(STANDARD), seeds=5),
     "paper": Preset("The publication's settings: 30 000 updates of 32 levels.", changing(PAPER), seeds=10),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,12 +16,36 @@ from tutelage.envs.maze.solver import shortest_path
 from tutelage.envs.maze.text import parse_levels
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Program
+from tutelage.lab.report.printed import print_tables
+from tutelage.lab.storage import record as records
 from tutelage.lab.study import Exhibit
+from tutelage.lab.texts import read_text
 from tutelage.rl.evaluation import record
+from tutelage.studies.loading import load_run
 from tutelage.studies.minimax.config import Config
+from tutelage.studies.minimax.tools import PlayArguments
 
 
-def play(
+def play(arguments: PlayArguments) -> None:
+    """Evaluate the newest checkpoint of a run on a text of mazes, print the table, write the walks.
+
+    Raises:
+        BadInput: no run of this study, no such file, or a text that is not one of mazes.
+    """
+    text = read_text(arguments.levels)
+    run = load_run(arguments.run, of="minimax")
+    for note in run.notes:
+        print(note)
+    exhibits = played(run.config, run.program, run.state, text, arguments.levels, arguments.episodes, arguments.seed)
+    print_tables(exhibits)
+    if arguments.out:
+        out = Path(arguments.out)
+        out.mkdir(parents=True, exist_ok=True)
+        records.write_exhibits(out, exhibits)
+        print(f"walks: {out}")
+
+
+def played(
     config: Config, program: Program, state: Any, text: str, source: str, num_episodes: int, seed: int
 ) -> list[Exhibit]:
     """Evaluate the first seed's first student on the levels of a text (`tutelage.envs.maze.text`).

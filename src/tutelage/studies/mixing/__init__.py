@@ -4,15 +4,14 @@ The composition of one paper in its two versions: the gridworld families and ρ-
 against the exact optimum; what mixing times say of policies and evaluations. Of the second, return
 mixing times of trained policies as tasks grow in number and switch more slowly. `study.map` says where each piece is.
 
-Deviations from the publication and its code, each on purpose:
-- gain regret T·ρ* − Σr against the exact optimal gain; the official regret accrues an optimistic bound that depends on
-  where the agent is, and is not comparable between agents;
-- ρ of every single-state deviation by the row-perturbation identity, one inverse instead of a solve for each candidate;
-- policies are changed functionally (in the official code candidates overwrite the live policy);
-- NCycle's clock is part of the state, so that the process is Markov; its chains are periodic and never mix;
-- tables are restricted to the closed class in which a policy stays;
-- the deep half is of MinAtar games with policies trained here, instead of pretrained ones of Atari, which are not to be
-  had; for those give the rewards of your own (`tutelage.continual.deep.recorded`) to the same sweep.
+Deviations from the publication and its code, each on purpose: - gain regret T·ρ* − Σr against the exact optimal gain;
+the official regret accrues an optimistic bound that depends on where the agent is, and is not comparable between
+agents; - ρ of every single-state deviation by the row-perturbation identity, one inverse instead of a solve for each
+candidate; - policies are changed functionally (in the official code candidates overwrite the live policy); - NCycle's
+clock is part of the state, so that the process is Markov; its chains are periodic and never mix; - tables are
+restricted to the closed class in which a policy stays; - the deep half is of MinAtar games with policies trained
+here, instead of pretrained ones of Atari, which are not to be had; for those give the rewards of your own
+(`tutelage.continual.deep.recorded`) to the same sweep.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from tutelage.studies.mixing.arms import ARMS, PRESETS
 from tutelage.studies.mixing.checks import check
 from tutelage.studies.mixing.claims import CLAIMS, PUBLISHED
 from tutelage.studies.mixing.config import Config, work
+from tutelage.studies.mixing.tools import TOOLS
 
 study = Study(
     name="mixing",
@@ -31,6 +31,7 @@ study = Study(
         2022,
         "2112.07066",
     ),
+    question="Is a run long enough to tell a policy's average reward, and who learns where none is?",
     summary="How slowly a policy's chain forgets, how that grows with the world, and agents that do not bootstrap.",
     config=Config,
     arms=ARMS,
@@ -67,6 +68,7 @@ study = Study(
     work=work,
     exhibits="tutelage.studies.mixing.exhibits:exhibits",
     panels="tutelage.studies.mixing.panels:panels",
+    tools=TOOLS,
     headline="reward_rate",
     main_arm="on_policy_rho",
     seeds="vmap",

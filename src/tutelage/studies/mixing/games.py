@@ -21,7 +21,7 @@ from tutelage.continual.deep.task_training import TrainingState, average_returns
 from tutelage.envs.adapters.minatar import minatar_games
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Last, Program
-from tutelage.studies import LoadedRun
+from tutelage.studies.loading import LoadedRun
 from tutelage.studies.mixing import game_figures
 from tutelage.studies.mixing.config import Config
 
@@ -126,7 +126,7 @@ def policies_of(run: LoadedRun, *, index: int = 0) -> dict[str, Policy]:
     A policy that learnt the games in turns is that of all of them.
 
     Args:
-        run: of an arm with games, finished or not (`studies.load_run`).
+        run: of an arm with games, finished or not (`studies.loading.load_run`).
         index: which of the run's seeds, by its place.
 
     Raises:

@@ -2,17 +2,16 @@
 
 The composition of one paper, its baselines and its ablations. `study.map` says where each of their equations lives.
 
-Deviations from the publication and its code, each on purpose:
-- the Tchebycheff scalarisation rewards nearness to the ideal; the published code rewards the distance from it;
-- a preference of its own for every trajectory; the published sequence code has one for a batch (arm `one_preference`);
-- ℓ(x) = max(β log R, ℓ_min) is floored after tempering, the published sequence code floors R at 1e-80 before; ℓ_min is
-  75 below the least positive reward of sequences, where the published molecule code has −75 for all;
-- every parameter is trained; in the published sequence code the embedding of the condition is not;
-- all cells of the grid exist; the published grid ends at an edge (`hypergrid.terminate_at_edge`);
-- active learning: the exponent has a floor above zero, log Z reads the start, starts are drawn for every update, the
-  acquisition has 32 samples and a smooth logarithm;
-- top-k takes the best k (the published fragment metrics take the worst);
-- sEH needs a predictor of the user's; NUPACK is replaced by ViennaRNA, FoldX tasks by Ehrlich functions.
+Deviations from the publication and its code, each on purpose: - the Tchebycheff scalarisation rewards nearness to the
+ideal; the published code rewards the distance from it; - a preference of its own for every trajectory; the published
+sequence code has one for a batch (arm `one_preference`); - ℓ(x) = max(β log R, ℓ_min) is floored after tempering, the
+published sequence code floors R at 1e-80 before; ℓ_min is 75 below the least positive reward of sequences, where the
+published molecule code has −75 for all; - every parameter is trained; in the published sequence code the embedding of
+the condition is not; - all cells of the grid exist; the published grid ends at an edge
+(`hypergrid.terminate_at_edge`); - active learning: the exponent has a floor above zero, log Z reads the start, starts
+are drawn for every update, the acquisition has 32 samples and a smooth logarithm; - top-k takes the best k (the
+published fragment metrics take the worst); - sEH needs a predictor of the user's; NUPACK is replaced by ViennaRNA,
+FoldX tasks by Ehrlich functions.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ study = Study(
         2023,
         "2210.12765",
     ),
+    question="How do I get diverse designs for every trade-off between several objectives?",
     summary="One sampler that answers every preference over several objectives with diverse objects of high reward.",
     config=Config,
     arms=ARMS,

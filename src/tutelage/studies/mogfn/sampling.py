@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tutelage.gflownets.sampling import Draw, sampler
 from tutelage.lab.errors import BadInput
-from tutelage.studies import LoadedRun
+from tutelage.studies.loading import LoadedRun
 from tutelage.studies.mogfn.build import system
 from tutelage.studies.mogfn.evaluation import asked_beta
 
@@ -20,7 +20,7 @@ def sampler_of(run: LoadedRun, *, beta: float | None = None, index: int = 0) -> 
     a round.
 
     Args:
-        run: of this study, finished or not (`studies.load_run`).
+        run: of this study, finished or not (`studies.loading.load_run`).
         beta: the exponent; by default that of the run's evaluation.
         index: which of the run's seeds, by its place.
 

@@ -1,4 +1,4 @@
-"""`mixing`: whether a record of rewards, of a run or in a file, is long enough to tell its long-run average."""
+"""Whether a record of rewards, of a run or in a file, is long enough to tell its long-run average."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tutelage.cli import DONE, options
 from tutelage.lab.errors import BadInput, nearest
 from tutelage.lab.storage.record import RunFolder, read_results
+from tutelage.lab.texts import read_text
 from tutelage.measures.mixing import MixingReport, mixing_report
-
-FILES = (".npy", ".npz", ".csv")
-"""Files of rewards: an array [N, T], or one line for each rollout."""
+from tutelage.studies.mixing.tools import FILES, ReportArguments
 
 
 class Rewards(NamedTuple):
@@ -27,22 +25,13 @@ class Rewards(NamedTuple):
     step: str
 
 
-def mixing(argv: list[str]) -> int:
-    """Print the mixing report of a run's figure or of a file of rewards: a sentence, and a table over ε."""
-    if options.wants_help(argv):
-        from tutelage.cli import help
+def report(chosen: ReportArguments) -> None:
+    """Print how many return-mixing times an evaluation window is: a sentence, and a table over ε.
 
-        about = (
-            "How many return-mixing times an evaluation window is. RUN is a run folder, or holds run folders of one "
-            f"arm: a figure's series of every seed is one rollout. FILE ({', '.join(FILES)}) holds rewards "
-            "[rollouts, steps]; of several arrays in an .npz, --figure chooses one."
-        )
-        help.show("tutelage mixing RUN|FILE", about, options.MixingOptions())
-        return DONE
-    parsed = options.read(options.MixingOptions, argv)
-    word = options.one_word(parsed.words, "run folder or file of rewards")
-    chosen = parsed.options
-    rewards = read_rewards(Path(word), chosen.figure)
+    Raises:
+        BadInput: as `read_rewards`; too few steps; what `mixing_report` refuses.
+    """
+    rewards = read_rewards(Path(chosen.record), chosen.figure)
     length = rewards.values.shape[1] - chosen.skip
     if length < 2:
         raise BadInput(f"{rewards.source}: {rewards.values.shape[1]} steps less the {chosen.skip} skipped; need 2")
@@ -51,15 +40,14 @@ def mixing(argv: list[str]) -> int:
     def judged(eps: float) -> MixingReport:
         return mixing_report(values, chosen.window or None, eps=eps, absolute=chosen.absolute, quantile=chosen.quantile)
 
-    report = judged(chosen.eps)
+    found = judged(chosen.eps)
     if chosen.json:
-        print(json.dumps(_record(report, rewards), indent=2, ensure_ascii=False))
-        return DONE
+        print(json.dumps(_record(found, rewards), indent=2, ensure_ascii=False))
+        return
     print(f"{rewards.source}: {_counted(len(values))} of {length} steps; one step is {rewards.step}")
-    print(report)
+    print(found)
     wider = [judged(2 * chosen.eps)] if chosen.absolute or 2 * chosen.eps < 1 else []
-    _print_table([judged(chosen.eps / 2), report, *wider])
-    return DONE
+    _print_table([judged(chosen.eps / 2), found, *wider])
 
 
 def read_rewards(path: Path, figure: str = "") -> Rewards:
@@ -90,7 +78,7 @@ def _of_file(path: Path, figure: str) -> np.ndarray:
     if path.suffix != ".npz" and figure:
         raise BadInput(f"--figure {figure}: {path} holds no named series")
     if path.suffix == ".csv":
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in read_text(path).splitlines() if line.strip()]
         rows = [[float(cell) for cell in line.split(",")] for line in lines]
         if len({len(row) for row in rows}) > 1:
             raise BadInput(f"{path}: lines of {min(map(len, rows))} to {max(map(len, rows))} entries; must be equal")

@@ -18,8 +18,8 @@ from rich import progress as bars
 from rich.console import Console
 
 from tutelage.cli import DONE, INTERRUPTED
-from tutelage.cli.child import order
-from tutelage.cli.jobs import Job
+from tutelage.cli.runs.child import order
+from tutelage.cli.runs.jobs import Job
 from tutelage.lab.driver import Interrupted
 from tutelage.lab.interruption import StopRequest
 from tutelage.lab.progress import clock
@@ -92,7 +92,7 @@ class _Child:
         self.total: int = job.config.schedule.num_updates
         self.first = self.look()
         self._asked = False
-        program = f"import sys; sys.path[:] = {sys.path!r}; from tutelage.cli.child import main; main()"
+        program = f"import sys; sys.path[:] = {sys.path!r}; from tutelage.cli.runs.child import main; main()"
         self._process = subprocess.Popen(
             [sys.executable, "-c", program, str(job.folder)],
             env=environment,

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from tutelage import studies
 from tutelage.cli import DONE, FAILED, INTERRUPTED, options
-from tutelage.cli.jobs import Job, StudyPlan, home, plan, read_plan
-from tutelage.cli.running import drive, headline, warn
+from tutelage.cli.runs.driving import drive, headline, warn
+from tutelage.cli.runs.jobs import Job, StudyPlan, home, plan, read_plan
 from tutelage.lab.configuration import configure, fields, preset_of
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import parse_values
 from tutelage.lab.study import RunResult, Study
 
 if TYPE_CHECKING:
-    from tutelage.cli.side_by_side import Outcome
+    from tutelage.cli.runs.side_by_side import Outcome
 
 
 def study(argv: list[str]) -> int:
@@ -56,7 +56,7 @@ def _conduct(subject: Study, todo: StudyPlan, folder: Path, *, jobs: int, quiet:
     planned = _jobs(subject, todo, folder)
     finished = {job.folder: job.finished() for job in planned}
     todo.write(folder)
-    from tutelage.cli.side_by_side import side_by_side
+    from tutelage.cli.runs.side_by_side import side_by_side
     from tutelage.lab.driver import Interrupted
 
     labelled = [(f"[{position}/{len(planned)}] {job.name}", job) for position, job in enumerate(planned, 1)]
@@ -89,7 +89,7 @@ def _conduct(subject: Study, todo: StudyPlan, folder: Path, *, jobs: int, quiet:
 
 def _at_a_time(subject: Study, todo: StudyPlan, jobs: int) -> int:
     """How many runs at a time: as asked, else as the preset says, else as the study says; 0 means one per core."""
-    from tutelage.cli.side_by_side import num_cores
+    from tutelage.cli.runs.side_by_side import num_cores
 
     if jobs < 0:
         of_preset = preset_of(subject, todo.preset).jobs
@@ -99,7 +99,7 @@ def _at_a_time(subject: Study, todo: StudyPlan, jobs: int) -> int:
 
 def _one_by_one(left: Sequence[tuple[str, Job]], quiet: bool) -> Generator[Outcome]:
     """Run the labelled jobs in this process; the outcome of each."""
-    from tutelage.cli.side_by_side import Outcome
+    from tutelage.cli.runs.side_by_side import Outcome
 
     for label, job in left:
         if not quiet:

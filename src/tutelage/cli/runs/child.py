@@ -1,4 +1,4 @@
-"""One job in a process of its own, started by `tutelage.cli.side_by_side`.
+"""One job in a process of its own, started by `tutelage.cli.runs.side_by_side`.
 
 The first line of standard input says what to run. The pipe then stays open and says nothing more: when it ends, the
 process that started this one is gone, however it went, and this one leaves at once (the next to run the job goes on
@@ -16,8 +16,8 @@ from typing import Any
 
 from tutelage import studies
 from tutelage.cli import DONE, FAILED, INTERRUPTED
-from tutelage.cli.jobs import Job
-from tutelage.cli.running import drive
+from tutelage.cli.runs.driving import drive
+from tutelage.cli.runs.jobs import Job
 from tutelage.lab.configuration import from_json, to_json
 from tutelage.lab.errors import BadInput
 

@@ -1,4 +1,4 @@
-"""`mixing` on files of rewards and on bandit runs: the sentence, the table, and one line for what cannot be judged."""
+"""`mixing report` on files of rewards and on bandit runs: a sentence, a table, one line for what cannot be judged."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tutelage import studies
-from tutelage.cli import main, running
-from tutelage.cli.mixing import read_rewards
+from tutelage.cli import main
+from tutelage.cli.runs import driving
+from tutelage.studies.mixing.report import read_rewards
 
 ALTERNATING = np.tile(np.repeat([1.0, 0.0], 10), (1, 50))
 
@@ -20,8 +21,8 @@ def folder(tmp_path_factory) -> Path:
     """Two seeds of one arm, one of another, and files of rewards."""
     root = tmp_path_factory.mktemp("mixing")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "STUDIES", {"bandit": "lab.toy_study"})
-        patch.setattr(running, "publish", lambda *_, **__: None)
+        patch.setitem(studies.STUDIES, "bandit", "lab.toy_study")
+        patch.setattr(driving, "publish", lambda *_, **__: None)
         patch.chdir(root)
         for arguments in ("bandit/greedy --seeds 0:2", "bandit/uniform --seed 0"):
             assert main(["run", *arguments.split(), "--quiet"]) == 0
@@ -47,7 +48,7 @@ def here(folder, monkeypatch):
 
 @pytest.mark.parametrize("file", ["rewards.npy", "rewards.csv", "many.npz --figure left"])
 def test_window_of_alternating_rates_is_judged_by_the_closed_form(capsys, file):
-    assert main(["mixing", *file.split(), "--window", "30"]) == 0
+    assert main(["mixing", "report", *file.split(), "--window", "30"]) == 0
     text = capsys.readouterr().out
     assert "1 rollout of 1000 steps" in text
     assert "your evaluation window of 30 steps is 0.33 return-mixing times; 3 such windows would be needed" in text
@@ -60,7 +61,7 @@ def test_window_of_alternating_rates_is_judged_by_the_closed_form(capsys, file):
 
 
 def test_a_beginning_can_be_left_out(capsys):
-    assert main(["mixing", "rewards.npy", "--skip", "5", "--window", "30", "--json"]) == 0
+    assert main(["mixing", "report", "rewards.npy", "--skip", "5", "--window", "30", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["estimate"]["length"] == 995
     assert record["windows_needed"] == record["estimate"]["steps"] / 30
@@ -68,9 +69,9 @@ def test_a_beginning_can_be_left_out(capsys):
 
 def test_what_is_not_reached_has_no_number(capsys):
     np.save("slow.npy", np.linspace(1, 2, 50)[None])
-    assert main(["mixing", "slow.npy", "--eps", "0.05"]) == 0
+    assert main(["mixing", "report", "slow.npy", "--eps", "0.05"]) == 0
     assert "cannot be judged" in capsys.readouterr().out
-    assert main(["mixing", "slow.npy", "--eps", "0.05", "--json"]) == 0
+    assert main(["mixing", "report", "slow.npy", "--eps", "0.05", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["windows_needed"] is record["mixing_times"] is record["estimate"]["steps"] is None
 
@@ -86,7 +87,7 @@ def test_every_seed_of_a_run_is_a_rollout(capsys):
     ]
     expected = [[line["reward"] for line in lines if line["kind"] == "metrics"] for lines in records]
     np.testing.assert_array_equal(rewards.values, expected)
-    assert main(["mixing", "runs/bandit-quick/greedy", "--window", "3", "--quantile", "0.5"]) == 0
+    assert main(["mixing", "report", "runs/bandit-quick/greedy", "--window", "3", "--quantile", "0.5"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"runs/bandit-quick/greedy, reward: 2 rollouts of {len(expected[0])} steps; one step is ")
     assert "your evaluation window of 3 steps" in text
@@ -96,7 +97,7 @@ def test_every_seed_of_a_run_is_a_rollout(capsys):
     ("arguments", "line"),
     [
         ("nowhere", "nowhere: no such run folder or file"),
-        ("", "nothing: give exactly one run folder or file of rewards"),
+        ("", "RECORD is missing: A run folder, or one that holds"),
         ("empty", "empty: holds no run"),
         ("notes.txt", "notes.txt: must be a run folder or a file ending in .npy, .npz, .csv"),
         ("runs/bandit-quick", "runs/bandit-quick: holds runs of greedy, uniform; name a folder further down"),
@@ -120,7 +121,7 @@ def test_every_seed_of_a_run_is_a_rollout(capsys):
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, line):
-    assert main(["mixing", *arguments.split()]) == 2
+    assert main(["mixing", "report", *arguments.split()]) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.count("\n") == 1
