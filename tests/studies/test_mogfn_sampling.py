@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
+from tutelage.cli import main
 from tutelage.lab import driver
 from tutelage.lab.configuration import override
 from tutelage.lab.errors import BadInput
@@ -64,3 +67,35 @@ def test_what_cannot_be_drawn_is_refused(folder):
         sampler_of(run)([0.6, 0.6], 1, jax.random.key(0))
     with pytest.raises(BadInput, match="this run is of study 'minimax'; must be of 'mogfn'"):
         sampler_of(run.__class__(load("minimax"), run.config, run.program, run.state, run.step, run.notes))
+
+
+def test_the_command_draws_what_the_library_draws(folder, tmp_path, capsys):
+    line = ["mogfn", "sample", str(folder), "--preference", "0.3,0.7", "--number", "40"]
+    assert main([*line, "--out", f"{tmp_path}/cells.jsonl"]) == 0
+    shown = capsys.readouterr().out
+    assert "The best 10 of 40 for branin 0.3, currin" in " ".join(shown.split()) and f"all 40: {tmp_path}" in shown
+    rows = [json.loads(row) for row in (tmp_path / "cells.jsonl").read_text().splitlines()]
+    cells = sampler_of(load_run(folder))([0.3, 0.7], 40, jax.random.key(0))
+    assert [row["object"] for row in rows] == [str(tuple(cell)) for cell in cells.tolist()]
+    for row in rows:
+        assert row["weighted_sum"] == pytest.approx(0.3 * row["branin"] + 0.7 * row["currin"], abs=1e-6)
+    assert main([*line, "--distinct", "--out", f"{tmp_path}/cells.csv"]) == 0
+    head, *body = (tmp_path / "cells.csv").read_text().splitlines()
+    assert head == "object,branin,currin,weighted_sum" and len(body) == len(np.unique(cells, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("", "--preference is missing: Weight of each objective"),
+        ("--preference 0.5,0.6", "preference row 0 = (0.5, 0.6) is not on the simplex"),
+        ("--preference 1", "preference: 1 weights for 2 objectives"),
+        ("--preference 0.5,0.5 --place 2", "index = 2: the run has 2 seeds"),
+        ("--preference 0.5,0.5 --out cells.png", "cells.png: must end in .jsonl or .csv"),
+        ("--preference 0.5,0.5 --number 0", "number = 0: must be in [1, 10000000]"),
+    ],
+)
+def test_a_command_that_cannot_be_is_one_line(folder, capsys, arguments, line):
+    assert main(["mogfn", "sample", str(folder), *arguments.split()]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"tutelage: {line}") and error.count("\n") == 1

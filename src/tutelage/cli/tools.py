@@ -26,7 +26,17 @@ def use(argv: list[str]) -> int:
         words = {path: field.help for path, field in fields(tool.arguments).items() if field.word}
         help.show(f"tutelage {name} {word} {options.usage(tool.arguments)}", _about(tool, words), tool.arguments())
         return DONE
-    resolve(tool.run)(options.read_all(tool.arguments, rest))
+    arguments = options.read_all(tool.arguments, rest)
+    try:
+        run = resolve(tool.run)
+    except ModuleNotFoundError as error:
+        if not study.extra or str(error.name).startswith("tutelage"):
+            raise
+        extra = study.extra
+        raise BadInput(
+            f"{name} {word} needs {error.name}, which is in the extra {extra!r}: pip install 'tutelage[{extra}]'"
+        ) from error
+    run(arguments)
     return DONE
 
 

@@ -28,7 +28,7 @@ def load(name: str | Path, *, dtype: torch.dtype = torch.float32, device: str = 
     if not local and (isinstance(name, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise BadInput(f"{name}: no such folder")
     try:
-        with _without_bars():
+        with without_bars():
             register_type_of(str(name), local_files_only=local)
             tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
             model = AutoModelForCausalLM.from_pretrained(
@@ -44,6 +44,7 @@ def save(model: Any, tokenizer: Any, folder: str | Path, *, extra: dict[str, Any
     """Write model and tokenizer, all or nothing: a temporary folder, then one rename.
 
     Args:
+        tokenizer: None: the model alone.
         extra: files to lay beside the model, by name: bytes as they are, anything else as JSON.
 
     A model that is there already is replaced. Raises `BadInput` if the folder holds anything else.
@@ -57,9 +58,10 @@ def save(model: Any, tokenizer: Any, folder: str | Path, *, extra: dict[str, Any
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        with _without_bars():
+        with without_bars():
             model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(partial)
         for name, value in (extra or {}).items():
             (atomic.write_bytes if isinstance(value, bytes) else atomic.write_json)(partial / name, value)
         for file in partial.iterdir():
@@ -78,7 +80,7 @@ def save(model: Any, tokenizer: Any, folder: str | Path, *, extra: dict[str, Any
 
 
 @contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Without transformers' progress bars, which would run across those of whoever loads a model."""
     from transformers.utils import logging
 

@@ -49,13 +49,13 @@ def section(material: Material, arms: list[str], study: Study | None) -> Markup 
     )
 
 
-def comparisons(panels: Sequence[ShownExhibit]) -> Markup | None:
-    """The pictures and tables that compare the arms."""
+def comparisons(panels: Sequence[ShownExhibit], title: str = "Comparisons") -> Markup | None:
+    """Pictures and tables in a grid, under a title if there is one."""
     if not panels:
         return None
     return element(
         "section",
-        element("h2", "Comparisons", id="comparisons"),
+        element("h2", title, id="comparisons") if title else None,
         element("div", [_exhibit(panel) for panel in panels], class_="panels"),
         aria_labelledby="comparisons",
     )

@@ -11,13 +11,11 @@ from typing import Any
 from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import flag
 from tutelage.lab.report import claims, curves, exhibits, numbers, tables
+from tutelage.lab.report.document import document
 from tutelage.lab.report.gather import Material, ShownExhibit, gather
 from tutelage.lab.report.markup import Markup, element
-from tutelage.lab.report.style import CSS
 from tutelage.lab.storage import atomic, record
 from tutelage.lab.study import Exhibit, Study
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def write_report(paths: Sequence[Path], out: Path | None = None, *, study: Study | None = None) -> Path:
@@ -88,16 +86,6 @@ def render(material: Material, study: Study | None = None, panels: Sequence[Show
     present = [(anchor, title, section) for anchor, title, section in sections if section is not None]
     links = [element("li", element("a", title, href=f"#{anchor}")) for anchor, title, _ in present]
     title = study.paper.title if study else _study_name(material)
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="referrer", content="no-referrer"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title} · Tutelage report"),
-        element("style", Markup(CSS)),
-    )
     body = element(
         "body",
         element("header", _heading(material, study), class_="top"),
@@ -105,7 +93,7 @@ def render(material: Material, study: Study | None = None, panels: Sequence[Show
         element("main", _problems(material), [section for _, _, section in present]),
         element("footer", "Written by tutelage report. This file needs no network and runs no script."),
     )
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return document(f"{title} · Tutelage report", body)
 
 
 def _order(study: Study | None) -> list[str]:

@@ -16,7 +16,9 @@ def print_tables(exhibits: Sequence[Exhibit], console: Console | None = None) ->
     console = console or Console()
     for exhibit in exhibits:
         if exhibit.rows:
-            table = Table(*map(Text, exhibit.rows[0]), title=Text(exhibit.title))
+            table = Table(title=Text(exhibit.title))
+            for title in exhibit.rows[0]:
+                table.add_column(Text(title))
             for row in exhibit.rows[1:]:
                 table.add_row(*map(Text, row))
             console.print(table)

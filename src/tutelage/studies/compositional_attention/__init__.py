@@ -19,6 +19,7 @@ from tutelage.studies.compositional_attention.arms import ARMS, PRESETS
 from tutelage.studies.compositional_attention.checks import check
 from tutelage.studies.compositional_attention.claims import CLAIMS, PUBLISHED
 from tutelage.studies.compositional_attention.config import Config, work
+from tutelage.studies.compositional_attention.tools import TOOLS
 
 study = Study(
     name="compositional_attention",
@@ -59,6 +60,7 @@ study = Study(
     work=work,
     exhibits="tutelage.studies.compositional_attention.exhibits:exhibits",
     panels="tutelage.studies.compositional_attention.panels:panels",
+    tools=TOOLS,
     extra="lm",
     headline="l1_iid",
     main_arm="retrieval",

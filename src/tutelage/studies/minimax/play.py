@@ -15,11 +15,11 @@ from tutelage.envs.maze import render
 from tutelage.envs.maze.solver import shortest_path
 from tutelage.envs.maze.text import parse_levels
 from tutelage.lab.errors import BadInput
+from tutelage.lab.files import read_text
 from tutelage.lab.program import Program
 from tutelage.lab.report.printed import print_tables
 from tutelage.lab.storage import record as records
 from tutelage.lab.study import Exhibit
-from tutelage.lab.texts import read_text
 from tutelage.rl.evaluation import record
 from tutelage.studies.loading import load_run
 from tutelage.studies.minimax.config import Config

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tutelage.lab.errors import BadInput, nearest
+from tutelage.lab.files import read_text
 from tutelage.lab.storage.record import RunFolder, read_results
-from tutelage.lab.texts import read_text
 from tutelage.measures.mixing import MixingReport, mixing_report
 from tutelage.studies.mixing.tools import FILES, ReportArguments
 

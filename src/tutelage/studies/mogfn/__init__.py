@@ -21,6 +21,7 @@ from tutelage.studies.mogfn.arms import ARMS, PRESETS
 from tutelage.studies.mogfn.checks import check
 from tutelage.studies.mogfn.claims import CLAIMS, PUBLISHED
 from tutelage.studies.mogfn.config import Config, work
+from tutelage.studies.mogfn.tools import TOOLS
 
 study = Study(
     name="mogfn",
@@ -76,6 +77,7 @@ study = Study(
     work=work,
     exhibits="tutelage.studies.mogfn.exhibits:exhibits",
     panels="tutelage.studies.mogfn.panels:panels",
+    tools=TOOLS,
     headline="hypervolume",
     main_arm="mogfn",
     jobs=0,

@@ -24,6 +24,7 @@ from tutelage.gflownets.figures import sample_figures
 from tutelage.gflownets.learning.gflownet import GFlowNetState, encoded
 from tutelage.gflownets.method import Method
 from tutelage.gflownets.objectives import check_rewards, compiled_rewards, log_scalar
+from tutelage.gflownets.oracles.oracle import Oracle
 from tutelage.gflownets.problem import Problem
 from tutelage.gflownets.scoring import log_prob
 from tutelage.measures.rank_correlation import pearson, spearman
@@ -61,6 +62,13 @@ def preferences(config: Config, num_objectives: int, final: bool) -> Float[np.nd
     """The regular grid on the simplex."""
     chosen = config.evaluation
     return simplex_grid(num_objectives, chosen.final_bins if final else chosen.bins)
+
+
+def scored(problem: Problem, objects: np.ndarray) -> np.ndarray:
+    """Rewards [n, M] of objects, from the compiled objectives or from the host."""
+    if problem.objectives.on_host:
+        return Oracle(problem.objectives)(objects)
+    return check_rewards(problem.objectives.rewards(jax.numpy.asarray(objects)), problem.objectives, objects)
 
 
 def conditions(weights: Float[np.ndarray, "P M"], number: int, beta: float) -> Condition:

@@ -11,8 +11,6 @@ from tutelage.gflownets.active.learning import ActiveLearningState
 from tutelage.gflownets.exact import law as exact
 from tutelage.gflownets.learning.gflownet import GFlowNetState, encoded
 from tutelage.gflownets.method import Method
-from tutelage.gflownets.objectives import check_rewards
-from tutelage.gflownets.oracles.oracle import Oracle
 from tutelage.gflownets.problem import Problem
 from tutelage.lab.drawing import plots
 from tutelage.lab.program import Program
@@ -20,7 +18,7 @@ from tutelage.lab.study import Exhibit
 from tutelage.measures import pareto
 from tutelage.studies.mogfn.build import system
 from tutelage.studies.mogfn.config import Config
-from tutelage.studies.mogfn.evaluation import asked_beta, conditions, exactness, preferences, sampled
+from tutelage.studies.mogfn.evaluation import asked_beta, conditions, exactness, preferences, sampled, scored
 
 KEY = 0x6C6F6F6B
 SAMPLES = 64
@@ -54,14 +52,8 @@ def _samples(
     asked = conditions(weights, SAMPLES, asked_beta(config))
     draw = jax.jit(lambda state, key: sampled(method, state, key, asked))
     objects = np.asarray(draw(state, jax.random.key(KEY)))
-    rewards = _scored(problem, objects).reshape(len(weights), SAMPLES, -1)
+    rewards = scored(problem, objects).reshape(len(weights), SAMPLES, -1)
     return objects.reshape(len(weights), SAMPLES, *objects.shape[1:]), rewards
-
-
-def _scored(problem: Problem, objects: np.ndarray) -> np.ndarray:
-    if problem.objectives.on_host:
-        return Oracle(problem.objectives)(objects)
-    return check_rewards(problem.objectives.rewards(jax.numpy.asarray(objects)), problem.objectives, objects)
 
 
 def _exact_front(problem: Problem) -> np.ndarray:

@@ -6,11 +6,22 @@ objects = sampler_of(run)([0.3, 0.7], 100, jax.random.key(0))
 
 from __future__ import annotations
 
+import jax
+import numpy as np
+
 from tutelage.gflownets.sampling import Draw, sampler
 from tutelage.lab.errors import BadInput
-from tutelage.studies.loading import LoadedRun
+from tutelage.lab.files import check_table, write_rows
+from tutelage.lab.report.printed import print_tables
+from tutelage.lab.study import Exhibit
+from tutelage.studies.loading import LoadedRun, load_run
 from tutelage.studies.mogfn.build import system
-from tutelage.studies.mogfn.evaluation import asked_beta
+from tutelage.studies.mogfn.evaluation import asked_beta, scored
+from tutelage.studies.mogfn.problems import problem as make_problem
+from tutelage.studies.mogfn.tools import SampleArguments
+
+SHOWN = 10
+"""Objects in the terminal."""
 
 
 def sampler_of(run: LoadedRun, *, beta: float | None = None, index: int = 0) -> Draw:
@@ -35,3 +46,40 @@ def sampler_of(run: LoadedRun, *, beta: float | None = None, index: int = 0) -> 
     problem, method = system(run.config)
     state = run.program.seed_state(run.state, index).method
     return sampler(method, state, problem.objectives, beta=asked_beta(run.config) if beta is None else beta)
+
+
+def sample(arguments: SampleArguments) -> None:
+    """Draw objects for a preference, print the best ten by the weighted sum of rewards, write all of them.
+
+    Raises:
+        BadInput: no run of this study, a preference that is not on the simplex or has another number of weights, an
+            exponent that training did not have, a place beyond the seeds, a file that cannot be written.
+    """
+    if arguments.out:
+        check_table(arguments.out)
+    run = load_run(arguments.run, of="mogfn")
+    for note in run.notes:
+        print(note)
+    problem = make_problem(run.config)
+    objectives = problem.objectives
+    draw = sampler_of(run, beta=arguments.beta or None, index=arguments.place)
+    objects = draw(np.asarray(arguments.preference), arguments.number, jax.random.key(arguments.seed))
+    if arguments.distinct:
+        _, first = np.unique(objects.reshape(len(objects), -1), axis=0, return_index=True)
+        objects = objects[np.sort(first)]
+    rewards = scored(problem, objects)
+    worth = rewards @ np.asarray(arguments.preference, rewards.dtype)
+    texts = [objectives.render(each) for each in objects]
+    names = objectives.names
+    rows = [
+        {"object": text, **dict(zip(names, map(float, reward))), "weighted_sum": float(value)}
+        for text, reward, value in zip(texts, rewards, worth)
+    ]
+    asked = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, arguments.preference))
+    best = np.argsort(-worth, kind="stable")[:SHOWN]
+    table = [("object", *names, "weighted sum")]
+    table += [(texts[i], *(f"{value:.3f}" for value in rewards[i]), f"{worth[i]:.3f}") for i in best]
+    title = f"The best {len(best)} of {len(objects)} for {asked}"
+    print_tables([Exhibit("sample", title, "By the weighted sum of rewards.", rows=tuple(table))])
+    if arguments.out:
+        print(f"all {len(rows)}: {write_rows(arguments.out, rows)}")

@@ -18,6 +18,7 @@ from tutelage.studies.reason_rl.arms import ARMS, PRESETS
 from tutelage.studies.reason_rl.checks import check
 from tutelage.studies.reason_rl.claims import CLAIMS, PUBLISHED
 from tutelage.studies.reason_rl.config import Config, work
+from tutelage.studies.reason_rl.tools import TOOLS
 
 study = Study(
     name="reason_rl",
@@ -59,6 +60,7 @@ study = Study(
     work=work,
     exhibits="tutelage.studies.reason_rl.exhibits:exhibits",
     panels="tutelage.studies.reason_rl.panels:panels",
+    tools=TOOLS,
     extra="lm",
     headline="maj@1",
     main_arm="ei",
