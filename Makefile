@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # -c pins every version; PIP_ARGS is for people behind a mirror.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: demo test test-all lint bench docs clean help
+.PHONY: demo test test-all test-study lint bench docs clean help
 
 help:
 	@echo "make demo      install the base, train ACCEL for a few minutes, write a report to open"
 	@echo "make test      install everything, lint, check types and imports, run the tests"
 	@echo "make test-all  the same with the learning checks and kill tests (an hour)"
+	@echo "make test-study STUDY=mogfn   the fast tests of what concerns one system"
 	@echo "make lint      ruff, pyright, import contracts"
 	@echo "make bench     compare with the peers (one environment each under benchmarks/.envs)"
 	@echo "make docs      build the documentation into site/"
@@ -39,6 +40,9 @@ test: lint
 	# Most of the fast tests' time is compilation, and what is compiled runs for moments. A file stays on one worker,
 	# for its tests share what was compiled.
 	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+test-study: $(VENV)/.dev
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/pytest -n 2 --dist loadfile -m "not slow" --study $(STUDY)
 
 test-all: lint
 	$(BIN)/pytest -n 2 --dist loadfile

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-pytest_plugins = ["seconds"]
+pytest_plugins = ["seconds", "selecting"]
 
 # Set before anything imports JAX, so that tests of the framework-free floors need not import it.
 _CACHE = Path(__file__).parent.parent / ".cache" / "xla"

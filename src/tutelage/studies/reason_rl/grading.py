@@ -123,9 +123,7 @@ def curves(arguments: CurvesArguments) -> None:
         print_tables(shown)
     if arguments.out:
         lines = [
-            plots.Curve(
-                name, ks, [v.estimate for v in values], [v.low for v in values], [v.high for v in values], series
-            )
+            plots.Curve(name, ks, *zip(*values), series=series)  # an interval is its estimate, low and high
             for series, (name, values) in enumerate(table.items())
         ]
         picture = plots.curves(lines, title="What k samples are good for", x_label="k", y_label="share", scale="log2")
