@@ -365,7 +365,9 @@ def check_command(argv: list[str]) -> None:
 def check_tool(study: Study, argv: list[str]) -> None:
     name, *rest = argv
     if not name.isupper() and name != "--help":
-        options.read_all(study.tools[name].arguments, rest)
+        kind = study.tools[name].arguments
+        if rest:  # otherwise it is only the tool's name
+            options.read_all(kind, rest)
 
 
 def check_lm_command(argv: list[str]) -> None:

@@ -56,9 +56,11 @@ def stationary(
         P, _ = checked(chain)
         return np.asarray(_laws(P, structure(P, names)))
     P, _ = checked(chain, batched=True)
+    # Before anything is solved: the system of several classes is singular, and would tell of rounding.
+    transient = {index: unichain(P[index], names).transient for index in np.ndindex(P.shape[:-2])}
     mu = _law(P)
-    for index in np.ndindex(P.shape[:-2]):
-        mu[index][unichain(P[index], names).transient] = 0
+    for index, states in transient.items():
+        mu[index][states] = 0
     return mu / mu.sum(axis=-1, keepdims=True)
 
 
