@@ -59,7 +59,11 @@ def fakes(monkeypatch):
         def __init__(self, model, *, api_key=None):
             super().__init__(model, api_key=api_key)
 
-    for name, kind in (("endpoint", Endpoint), ("huggingface", HuggingFace), ("litellm_adapter", LiteLLM)):
+    for name, kind in (
+        ("clients.endpoint", Endpoint),
+        ("huggingface", HuggingFace),
+        ("clients.litellm_adapter", LiteLLM),
+    ):
         module = types.ModuleType(name)
         setattr(module, kind.__name__, kind)
         monkeypatch.setitem(sys.modules, f"tutelage.lm.{name}", module)

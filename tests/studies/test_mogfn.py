@@ -21,12 +21,12 @@ from studies.tiny_mogfn import study as tiny_study
 
 from tutelage import studies
 from tutelage.cli import main
-from tutelage.cli.runs import running
+from tutelage.cli.runs import driving
 from tutelage.gflownets.condition import Condition
 from tutelage.gflownets.config import RewardConfig
 from tutelage.gflownets.worlds import aptamers
 from tutelage.gflownets.worlds.aptamers_config import MEASURES
-from tutelage.gflownets.worlds.molecules.objectives import toolkit
+from tutelage.gflownets.worlds.molecules import toolkit
 from tutelage.lab import driver
 from tutelage.lab.configuration import fields, override, validate
 from tutelage.lab.errors import BadInput
@@ -385,7 +385,7 @@ def test_what_has_no_value_stops_no_run_of_active_learning(changes, tmp_path):
 
 def test_a_command_goes_on_with_an_unfinished_folder_and_says_when_it_is_finished(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(studies, "STUDIES", {"mogfn": "studies.tiny_mogfn"})
-    monkeypatch.setattr(running, "publish", lambda *_, **__: None)
+    monkeypatch.setattr(driving, "publish", lambda *_, **__: None)
     words = ["run", "mogfn/random", "--preset", "tiny", "--schedule.checkpoint-every", "2", "--out"]
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     assert main([*words, one]) == 0 and main([*words, two]) == 0
@@ -644,5 +644,5 @@ def test_panels_show_samplers_laws_and_active_learning():
         assert ET.fromstring(panel.svg).tag.endswith("svg") if panel.svg else panel.rows
         assert len({len(row) for row in panel.rows or ()}) <= 1
     assert [row[0] for row in shown["table-samplers"].rows] == ["arm", "mogfn", "mars"]
-    assert shown["table-laws"].rows[1][:2] == ("grid", "0.100")
+    assert shown["table-laws"].rows[1][:3] == ("grid", "2", "0.1")
     assert study.panels_of([]) == []

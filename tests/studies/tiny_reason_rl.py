@@ -37,6 +37,7 @@ TINY = {
     "supervised.batch_size": 8,
     "sampling.max_new_tokens": 20,
     "iteration.num_samples": 4,
+    "iteration.threshold": 0.1,  # an outcome model of so little data is sure of nothing
     "online.num_questions": 4,
     "online.num_samples": 4,
     "online.num_minibatches": 2,

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tutelage.gflownets.oracles.oracle import Oracle, OracleError
+from tutelage.gflownets.worlds.molecules import toolkit
 from tutelage.gflownets.worlds.molecules.atoms import atom_smiles, atoms
 from tutelage.gflownets.worlds.molecules.config import AtomConfig
 from tutelage.gflownets.worlds.molecules.drawing import drawing
-from tutelage.gflownets.worlds.molecules.objectives import molecule_objectives, tanimoto_distances, toolkit
+from tutelage.gflownets.worlds.molecules.objectives import molecule_objectives, tanimoto_distances
 from tutelage.gflownets.worlds.molecules.toolkit import parsed
 from tutelage.lab.errors import BadInput
 

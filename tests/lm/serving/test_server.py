@@ -24,7 +24,7 @@ from tutelage.lm import Message, Request
 from tutelage.lm.clients.endpoint import Endpoint
 from tutelage.lm.serving.server import Limits, application, running, serve
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
