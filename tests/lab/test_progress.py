@@ -35,7 +35,7 @@ def test_rate_and_time_left_by_hand(moving: Clock) -> None:
         assert bar.status() == "0/100 updates"
         bar.doing("compiling")
         moving.now += 60.0
-        assert bar.status() == "0/100 updates · compiling"
+        assert bar.status() == "0/100 updates · compiling for 1:00"
         bar.doing("")
         bar.reach(10)
         assert bar.status() == "10/100 updates"

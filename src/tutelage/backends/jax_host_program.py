@@ -21,8 +21,10 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from tutelage.backends.jax_cache import enable_compilation_cache
+from tutelage.backends.jax_memory import device_bytes, leaves
 from tutelage.backends.jax_program import EVALUATION, device_in_words, peak_device_bytes
 from tutelage.backends.jax_state import Layout, refuse_change, refuse_weak, split
+from tutelage.lab.memory import refuse_beyond
 from tutelage.lab.program import Figures
 from tutelage.lab.reduction import number, reduced
 
@@ -128,6 +130,7 @@ class JaxHostProgram:
 
             jax.eval_shape(trace, jax.random.key(self.seeds[0]))
             self._known = about[0]
+            refuse_beyond(device_bytes(), "the state", leaves(self._known, len(self.seeds)))
         return self._known
 
     def _on_event(self, event: str, duration_secs: float, **_: str | int) -> None:

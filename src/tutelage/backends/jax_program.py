@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from tutelage.backends.jax_cache import enable_compilation_cache
+from tutelage.backends.jax_memory import refuse_large
 from tutelage.backends.jax_state import Layout, refuse_change, refuse_weak, split
 from tutelage.lab.errors import BadInput
 from tutelage.lab.program import Figures, Last, Max, Sometimes, Sum
@@ -126,7 +127,7 @@ class JaxProgram:
     def init(self) -> Any:
         if "init" not in self._executables:
             traced, seconds = self._trace_init()
-            self._executables["init"] = self._built(traced, seconds)
+            self._executables["init"] = self._built("init", traced, seconds)
         return self._placed(self._each(self._executables["init"], self._seed_arguments()))
 
     def update(self, state: Any, num_updates: int) -> tuple[Any, Callable[[], list[Figures]]]:
@@ -244,10 +245,12 @@ class JaxProgram:
             start = time.perf_counter()
             jitted = jax.jit(self._lift(of_seed), donate_argnums=0 if donate else ())
             traced = jitted.trace(*(self._first(argument) for argument in arguments))
-            self._executables[name] = self._built(traced, time.perf_counter() - start)
+            self._executables[name] = self._built(name, traced, time.perf_counter() - start)
         return self._executables[name]
 
-    def _built(self, traced: Any, tracing_seconds: float) -> Callable[..., Any]:
+    def _built(self, name: Any, traced: Any, tracing_seconds: float) -> Callable[..., Any]:
+        verb = name if isinstance(name, str) else name[0]
+        refuse_large(verb, traced, self._known_layout(), len(self.seeds))
         start = time.perf_counter()
         executable = traced.lower().compile()
         self.compile_seconds += tracing_seconds + time.perf_counter() - start

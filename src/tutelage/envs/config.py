@@ -12,8 +12,8 @@ from tutelage.lab.settings import setting
 class MazeConfig:
     """AMaze: a MiniGrid maze whose walls, agent and goal are free (Dennis et al. 2020, arXiv 2012.02096)."""
 
-    height: int = setting(13, "Cells from top to bottom, without the border.", interval="[2, inf)", source="minimax")
-    width: int = setting(13, "Cells from left to right, without the border.", interval="[2, inf)", source="minimax")
+    height: int = setting(13, "Cells from top to bottom, without the border.", interval="[2, 1024]", source="minimax")
+    width: int = setting(13, "Cells from left to right, without the border.", interval="[2, 1024]", source="minimax")
     num_walls: int = setting(
         60,
         "Wall cells drawn for a random level, with replacement, so that fewer are distinct.",

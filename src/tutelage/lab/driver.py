@@ -24,6 +24,7 @@ from rich.console import Console
 from tutelage.lab import configuration
 from tutelage.lab.errors import BadInput, nearest
 from tutelage.lab.interruption import StopRequest
+from tutelage.lab.memory import TooLarge
 from tutelage.lab.program import Figures, Program, State
 from tutelage.lab.progress import Progress, clock
 from tutelage.lab.schedule import Schedule
@@ -56,6 +57,7 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
     quiet: bool = False,
+    leave: Callable[[str], object] | None = None,
 ) -> list[RunResult]:
     """Start a run, go on with an unfinished one, or give the results of a finished one: one per seed.
 
@@ -63,6 +65,9 @@ def run(
         arm, preset, overrides: where `config` came from, for the record; `config` itself is complete.
         folder: the run folder; made if it is not there.
         console: where progress goes (standard error by default); `quiet` silences it.
+        leave: called by another thread when the run is asked to stop while it compiles or loads and nothing would be
+            lost: it may end the process, which a compiler would otherwise hold for as long as it likes. It is given
+            the sentence that says how to go on. None: the run stops when compiling ends.
 
     Raises:
         BadInput: the configuration is not allowed, the folder belongs to another run or is in use or cannot be
@@ -76,7 +81,7 @@ def run(
     seeds = list(seeds)
     asked = _asked(study, arm, config, seeds)
     with atomic.sole_writer(files.path):
-        if files.exists():
+        if begun := files.exists():
             _refuse_other_run(files, asked)
         else:
             head = {"format": record.FORMAT, "study": study.name, "arm": arm, "preset": preset, "seeds": seeds}
@@ -84,7 +89,16 @@ def run(
             atomic.write_json(files.config_file, head | tail)
         if not files.finished():
             console = console or Console(stderr=True)
-            _Session(study, arm, preset, config, seeds, files, checkpoint.config_hash(asked), console, quiet).finish()
+            key = checkpoint.config_hash(asked)
+            session = _Session(study, arm, preset, config, seeds, files, key, console, quiet, leave)
+            try:
+                session.finish()
+            except BadInput as error:
+                if not begun:
+                    files.forget_unbegun()
+                if isinstance(error, TooLarge):
+                    raise BadInput(f"{_settings_of(config, error)}{error}") from error
+                raise
     return record.read_results(files.path)
 
 
@@ -121,6 +135,17 @@ def chunk_size(schedule: Schedule) -> int:
 def falls_due(every: int, step: int, chunk: int) -> bool:
     """Whether a multiple of `every` lies in the chunk that ended at `step`; never if `every` is 0."""
     return every > 0 and step // every > (step - chunk) // every
+
+
+def _settings_of(config: Config, error: TooLarge) -> str:
+    """The settings that make the sizes of what is too large, the largest first: "rollout.num_tasks = 100000000: "."""
+    sizes = {size for array in error.arrays for size in array.shape}
+    numbers = {
+        path: value for path, value in configuration.flatten(config).items() if type(value) is int and value > 64
+    }
+    factors = {path: value for path, value in numbers.items() if any(size and size % value == 0 for size in sizes)}
+    found = [path for path, value in factors.items() if value >= max(factors.values()) // 10]
+    return f"{', '.join(f'{path} = {numbers[path]}' for path in found)}: " if found else ""
 
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:
@@ -174,6 +199,7 @@ class _Session:
         config_hash: str,
         console: Console,
         quiet: bool,
+        leave: Callable[[str], object] | None,
     ) -> None:
         self.study, self.arm, self.preset, self.config, self.seeds = study, arm, preset, config, seeds
         self.files, self.hash, self.console, self.quiet = files, config_hash, console, quiet
@@ -186,6 +212,7 @@ class _Session:
         self.saved_at = self.started
         self.called: set[str] = set()
         self.best = -math.inf
+        self.leave, self.held = leave, False
 
     def finish(self) -> None:
         """Bring the run to its end and write its result."""
@@ -195,8 +222,6 @@ class _Session:
             except OSError as error:
                 raise atomic.unwritable(folder, error) from error
             atomic.sweep(folder)
-        self.program: Program = self.study.program(self.config, self.seeds)
-        self.program.attach(self.files.path)
         found, notes = checkpoint.latest_good(self.files.checkpoints, config_hash=self.hash)
         step = found.step if found else 0
         unit, amount = self.study.work(self.config)
@@ -212,18 +237,42 @@ class _Session:
         )
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.progress)
-            self.stop = stack.enter_context(StopRequest(lambda: self.progress.say("stopping; Ctrl-C again kills")))
+            self.stop = stack.enter_context(StopRequest(self._asked_to_stop))
             for note in notes:
                 self.progress.say(note)
             record.heal(self.files.metrics_file, step, evaluated=found is None or found.extra["evaluated"])
             self.metrics = stack.enter_context(contextlib.closing(record.Lines(self.files.metrics_file)))
             self.timing = stack.enter_context(contextlib.closing(record.Lines(self.files.timing_file)))
-            with self._compiling("load" if found else "init"):
+            with self._holding("building"):
+                self.program: Program = self.study.program(self.config, self.seeds)
+                self.program.attach(self.files.path)
+            beginning = self._holding("loading" if found else "making the beginning")
+            with beginning, self._compiling("load" if found else "init"):
                 state = self._restore(found) if found else self.program.init()
             evaluation_due = not found.extra["evaluated"] if found else self.schedule.evaluate_first
             del found
             state = self._loop(state, step, evaluation_due)
             self._conclude(state)
+
+    def _asked_to_stop(self) -> None:
+        """By the thread that waits for signals. Where nothing would be lost it does not wait for a compiler."""
+        if self.held and self.leave is not None:
+            self.leave(f"stopped, nothing is lost; go on with: {self._interrupted().command}")
+        self.progress.say("stopping; Ctrl-C again kills")
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(self.files.path, f"tutelage resume {shlex.quote(str(self.files.path))}")
+
+    @contextlib.contextmanager
+    def _holding(self, what: str) -> Iterator[None]:
+        """Around what may take minutes, cannot be interrupted, and loses nothing if the process ends."""
+        if self.stop:
+            raise self._interrupted()
+        self.progress.doing(what)
+        self.held = True
+        yield
+        self.held = False
+        self.progress.doing("")
 
     def _restore(self, found: checkpoint.Checkpoint) -> State:
         self.progress.say(f"going on after update {found.step}")
@@ -244,7 +293,7 @@ class _Session:
             if self.stop or done or self._checkpoint_due(step):
                 self._save(state, step, evaluated=not evaluation_due)
             if self.stop:
-                raise Interrupted(self.files.path, f"tutelage resume {shlex.quote(str(self.files.path))}")
+                raise self._interrupted()
             if done:
                 return state
             state, step = self._train(state, step)
@@ -254,8 +303,12 @@ class _Session:
         """Chunks until something falls due, metrics one chunk late; on return all of them are read and written."""
         late: tuple[int, Callable[[], list[Figures]]] | None = None
         while True:
+            # Until the first chunk of this session is done nothing is lost if the process ends; it may be long.
+            self.held = self.updates == 0
             with self._compiling("update"), self._updating():
                 state, fetch = self.program.update(state, self.chunk)
+            if self.held:
+                self.progress.doing("first updates")
             step += self.chunk
             if late is not None:
                 self._log(*late)
@@ -267,6 +320,9 @@ class _Session:
     def _log(self, step: int, fetch: Callable[[], list[Figures]]) -> None:
         with self._updating():
             figures = fetch()
+        if self.held:
+            self.held = False
+            self.progress.doing("")
         self.updates += self.chunk
         self._write("metrics", step, figures)
         self._write_timing(step)

@@ -9,8 +9,20 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 _REQUESTS = (signal.SIGINT, signal.SIGTERM)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, from whatever thread: nothing is unwound, nothing is saved."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    if sys.stderr.isatty():
+        with contextlib.suppress(OSError):
+            os.write(2, b"\x1b[?25h\n")  # the progress bar hides the cursor
+    os._exit(code)
 
 
 class StopRequest:
@@ -21,7 +33,8 @@ class StopRequest:
     end. Outside the main thread, where Python allows no handlers, nothing is installed and nothing is ever requested.
     """
 
-    def __init__(self, on_request: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_request: Callable[[], object] = lambda: None) -> None:
+        """`on_request` is called by the waiting thread at the first request; it may also leave the process."""
         self._requested = threading.Event()
         self._on_request = on_request
         self._installed = threading.current_thread() is threading.main_thread()
@@ -60,10 +73,7 @@ class StopRequest:
             if number not in _REQUESTS:
                 continue
             if heard and number == signal.SIGINT:
-                if sys.stderr.isatty():
-                    with contextlib.suppress(OSError):
-                        os.write(2, b"\x1b[?25h\n")  # the progress bar hides the cursor
-                os._exit(128 + number)
+                leave(128 + number)
             self._requested.set()
             if not heard:
                 self._on_request()

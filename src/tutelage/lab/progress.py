@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from types import TracebackType
@@ -11,6 +12,7 @@ from rich.console import Console
 
 _PLAIN_SECONDS = 10.0
 _WINDOW = 20
+_LOOK_SECONDS = 1.0
 
 
 class Progress:
@@ -41,7 +43,8 @@ class Progress:
         self._step, self._total = start, total
         self._unit, self._amount = unit, amount
         self._headline, self._value = headline, ""
-        self._doing = ""
+        self._doing, self._since = "", time.monotonic()
+        self._ended = threading.Event()
         self._quiet = quiet
         # The first sample is taken when the first chunk is done: compiling counts neither in rate nor in time left.
         self._samples: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
@@ -61,11 +64,14 @@ class Progress:
             self._task = bar.add_task(self._title, total=self._total, completed=self._step, status=self.status())
             bar.start()
             self._bar = bar
+        if not self._quiet:
+            threading.Thread(target=self._tell_what_takes_long, name="progress", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         if self._bar is not None:
             self._refresh()
             self._bar.stop()
@@ -76,8 +82,11 @@ class Progress:
             self._print(text if self._bar is not None else f"{self._title}: {text}")
 
     def doing(self, text: str) -> None:
-        """What takes time just now, shown on the bar instead of the rate; empty: training."""
-        self._doing = text
+        """What takes time just now, shown instead of the rate; empty: training.
+
+        After ten seconds it is said how long it has been taking, from a thread: whoever compiles or loads says nothing.
+        """
+        self._doing, self._since = text, time.monotonic()
         self._refresh()
 
     def reach(self, step: int) -> None:
@@ -99,10 +108,19 @@ class Progress:
         """`120/400 updates · 13.5 k steps/s · 2:05 left · solved 0.71`."""
         parts = [f"{self._step}/{self._total} updates"]
         if self._doing:
-            parts.append(self._doing)
+            seconds = time.monotonic() - self._since
+            parts.append(f"{self._doing} for {clock(seconds)}" if seconds >= _PLAIN_SECONDS else self._doing)
         else:
             parts += [text for text in (self._rate(), self._left()) if text]
         return " · ".join([*parts, self._value] if self._value else parts)
+
+    def _tell_what_takes_long(self) -> None:
+        while not self._ended.wait(_LOOK_SECONDS):
+            now = time.monotonic()
+            if self._doing and now - self._since >= _PLAIN_SECONDS:
+                self._refresh()
+                if self._bar is None and now - self._printed >= _PLAIN_SECONDS:
+                    self.say(self.status())
 
     def _rate(self) -> str:
         if len(self._samples) < 2 or (seconds := self._samples[-1][0] - self._samples[0][0]) <= 0:

@@ -9,6 +9,7 @@ from tutelage.cli import DONE, FAILED, INTERRUPTED
 from tutelage.cli.reporting import publish
 from tutelage.cli.runs.jobs import Job
 from tutelage.lab.errors import BadInput
+from tutelage.lab.interruption import leave
 from tutelage.lab.study import RunResult, Study
 
 
@@ -55,6 +56,7 @@ def drive(job: Job, *, quiet: bool) -> list[RunResult] | None:
             job.folder,
             overrides=job.overrides,
             quiet=quiet,
+            leave=_leave,
         )
     except (driver.Interrupted, BadInput):
         raise
@@ -80,3 +82,8 @@ def warn(warnings: list[str]) -> None:
     """Say a study's warnings, one line each."""
     for warning in warnings:
         print(f"tutelage: warning: {warning}", file=sys.stderr)
+
+
+def _leave(sentence: str) -> None:
+    print(f"tutelage: {sentence}", file=sys.stderr)
+    leave(INTERRUPTED)

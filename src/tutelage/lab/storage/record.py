@@ -13,6 +13,7 @@ result.json      final figures by seed and what they cost; written last, so its 
 from __future__ import annotations
 
 import array
+import contextlib
 import importlib.metadata
 import itertools
 import json
@@ -73,6 +74,17 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return self.result_file.is_file()
+
+    def forget_unbegun(self) -> None:
+        """Take back what a run left that was refused before it did anything, so that the folder is free for another."""
+        begun = self.result_file.exists() or any(self.checkpoints.glob("[!.]*")) or any(self.figures.glob("[!.]*"))
+        if begun or (self.metrics_file.exists() and self.metrics_file.stat().st_size):
+            return
+        for file in (self.config_file, self.metrics_file, self.timing_file):
+            file.unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.figures):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def config(self) -> dict[str, Any]:
         """What was asked for (`config.json`)."""
