@@ -48,7 +48,8 @@ def gpt2() -> Any:
     """Of GPT-2's class: the token for the beginning is that for the end, and it adds none."""
     core = json.loads(byte_level().backend_tokenizer.to_str())["model"]
     vocabulary = dict(core["vocab"]) | {"<|endoftext|>": len(core["vocab"])}
-    made = GPT2Tokenizer(vocab=vocabulary, merges=[tuple(pair) for pair in core["merges"]])
+    merges: Any = [tuple(pair) for pair in core["merges"]]
+    made = GPT2Tokenizer(vocab=vocabulary, merges=merges)
     made.chat_template = TURNS
     return made
 

@@ -160,18 +160,29 @@ class HuggingFace(LanguageModel):
         except Exception as error:
             return Scored(np.empty(0), (), error=broken(error))
         tokens = tuple(part[split - shared :] for part, (_, split) in zip(found, whole))
+        for number, part in enumerate(tokens):
+            if np.isnan(part).any():
+                place = int(np.flatnonzero(np.isnan(part))[0]) + 1
+                text = f"the model gave NaN or infinite logits at token {place} of continuation {number}"
+                return Scored(np.empty(0), (), error=Failure("not_finite", text))
         totals = np.array([float(part.sum(dtype=np.float64)) for part in tokens])
         return Scored(totals, tokens, Usage(prompt=shared + sum(len(ids) - shared for ids, _ in whole)))
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """`[texts, hidden]` float32: the last hidden state, mean over tokens. Raises `BadInput` over the context."""
+        """`[texts, hidden]` float32: the last hidden state, mean over tokens.
+
+        Raises `BadInput` over the context, and for a text at which a state is NaN or infinite.
+        """
         ids = raw_prompts_ids(self.tokenizer, texts)
         for number, each in enumerate(ids):
             self._check_known(each)
             if self.capabilities.max_context and len(each) > self.capabilities.max_context:
                 limit = self.capabilities.max_context
                 raise BadInput(f"text {number} has {len(each)} tokens: the model's context is {limit}")
-        return await self._call("embed", ids)
+        found = await self._call("embed", ids)
+        for number in np.flatnonzero(~np.isfinite(found).all(1)):
+            raise BadInput(f"text {number}: the model gave NaN or infinite states")
+        return found
 
     async def close(self) -> None:
         self._closed = True
