@@ -243,7 +243,7 @@ async def _last(model: Any, request: Request) -> Completion:
 
 def test_the_loss_of_a_model_that_gives_nan_is_refused() -> None:
     model, words = speaking(), tokenizer()
-    spoil(model, words.convert_tokens_to_ids("!"))
+    spoil(model, words.get_vocab()["!"])
     with pytest.raises(BadInput, match="loss is nan"):
         evaluation.prediction(model, words, [("yes", "!no")])
 
