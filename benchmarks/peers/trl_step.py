@@ -32,7 +32,7 @@ number = given["questions"] * (given["steps"] + 1)
 rows = (rows * (number // len(rows) + 1))[:number]
 data = Dataset.from_dict(
     {
-        "prompt": [f"{tokenizer.bos_token}{row['question']}\n" for row in rows],
+        "prompt": [f"{row['question']}\n" for row in rows],
         "answer": [int(re.findall(r"-?\d+", row["answer"])[-1]) for row in rows],
     }
 )

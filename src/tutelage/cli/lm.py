@@ -65,7 +65,7 @@ class SampleOptions:
 
     n: int = setting(1, "How many completions.", interval="[1, inf)")
     max_tokens: int = setting(128, "The most tokens of each.", interval="[1, inf)", unit="tokens")
-    temperature: float = setting(1.0, "0 always takes the likeliest token.", interval="[0, inf)")
+    temperature: float = setting(1.0, "0 always takes the likeliest token; else at least 1e-6.", interval="[0, 1e6]")
     top_p: float = setting(1.0, "Only the likeliest tokens that together have this probability.", interval="(0, 1]")
     top_k: int = setting(0, "Only so many of the likeliest tokens; 0: all.", interval="[0, inf)")
     min_p: float = setting(0.0, "Only tokens at least so likely as this times the likeliest.", interval="[0, 1)")

@@ -22,14 +22,25 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from tutelage.lab.errors import BadInput
 from tutelage.lm.model import Capabilities, LanguageModel
 from tutelage.lm.model_types import register_type_of
-from tutelage.lm.request import Completion, Failure, Message, Request, Scored, Scoring, Usage
+from tutelage.lm.request import Completion, Failure, Request, Scored, Scoring, Usage
 from tutelage.lm.sampling.decoding import model_stops
 from tutelage.lm.sampling.fallback import max_context
 from tutelage.lm.sampling.next_token import Sampling
 from tutelage.lm.sampling.rows import Row
 from tutelage.lm.sampling.scoring import Reading
 from tutelage.lm.sampling.worker import Answer, Call, Worker, broken, tell_loop
-from tutelage.lm.tokens import Choices, Tokenizer, common_prefix, context_text, continuations, encode
+from tutelage.lm.tokens import (
+    Choices,
+    Context,
+    Tokenizer,
+    common_prefix,
+    context_text,
+    continuations,
+    encode,
+    fingerprint,
+    prompt_ids,
+    raw_prompts_ids,
+)
 
 SMALL = 50_000_000
 """Models of fewer parameters run on one thread: more would spend their time waiting for each other."""
@@ -149,18 +160,29 @@ class HuggingFace(LanguageModel):
         except Exception as error:
             return Scored(np.empty(0), (), error=broken(error))
         tokens = tuple(part[split - shared :] for part, (_, split) in zip(found, whole))
+        for number, part in enumerate(tokens):
+            if np.isnan(part).any():
+                place = int(np.flatnonzero(np.isnan(part))[0]) + 1
+                text = f"the model gave NaN or infinite logits at token {place} of continuation {number}"
+                return Scored(np.empty(0), (), error=Failure("not_finite", text))
         totals = np.array([float(part.sum(dtype=np.float64)) for part in tokens])
         return Scored(totals, tokens, Usage(prompt=shared + sum(len(ids) - shared for ids, _ in whole)))
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """`[texts, hidden]` float32: the last hidden state, mean over tokens. Raises `BadInput` over the context."""
-        ids = [encode(self.tokenizer, text, raw=True)[0] for text in texts]
+        """`[texts, hidden]` float32: the last hidden state, mean over tokens.
+
+        Raises `BadInput` over the context, and for a text at which a state is NaN or infinite.
+        """
+        ids = raw_prompts_ids(self.tokenizer, texts)
         for number, each in enumerate(ids):
             self._check_known(each)
             if self.capabilities.max_context and len(each) > self.capabilities.max_context:
                 limit = self.capabilities.max_context
                 raise BadInput(f"text {number} has {len(each)} tokens: the model's context is {limit}")
-        return await self._call("embed", ids)
+        found = await self._call("embed", ids)
+        for number in np.flatnonzero(~np.isfinite(found).all(1)):
+            raise BadInput(f"text {number}: the model gave NaN or infinite states")
+        return found
 
     async def close(self) -> None:
         self._closed = True
@@ -184,12 +206,9 @@ class HuggingFace(LanguageModel):
             text = f"{self.identity} enforces choices, but neither JSON schemas nor regular expressions"
             return Completion.failed(Failure("unsupported", text), self.identity)
         try:
-            context: str | tuple[Message, ...] = request.messages if request.prompt is None else request.prompt
-            raw, text = request.prompt is not None, context_text(self.tokenizer, context)
-            ids, _ = encode(self.tokenizer, text, raw=raw)
-            choices = None
-            if request.choices is not None:
-                choices = self._choices(text, ids, request.choices, raw)
+            context: Context = request.messages if request.prompt is None else request.prompt
+            ids = prompt_ids(self.tokenizer, context)
+            choices = None if request.choices is None else self._choices(context, ids, request.choices)
             self._check_known(ids)
         except BadInput as error:
             return Completion.failed(Failure("bad_request", str(error)), self.identity)
@@ -217,8 +236,8 @@ class HuggingFace(LanguageModel):
         self._worker().inbox.put(answer)
         return answer
 
-    def _choices(self, text: str, prompt: list[int], options: tuple[str, ...], raw: bool) -> Choices:
-        found = []
+    def _choices(self, context: Context, prompt: list[int], options: tuple[str, ...]) -> Choices:
+        text, raw, found = context_text(self.tokenizer, context), isinstance(context, str), []
         for option in options:
             whole, _ = encode(self.tokenizer, text + option, raw=raw)
             joined = whole[: len(prompt)] == prompt
@@ -278,7 +297,5 @@ def _digest(model: PreTrainedModel, tokenizer: Tokenizer, stops: frozenset[int],
             found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_IDENTITY}
     found.update(json.dumps([config, sorted(stops)], sort_keys=True, default=repr).encode())
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    found.update((backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))).encode())
-    found.update(repr(getattr(tokenizer, "chat_template", None)).encode())
+    found.update(fingerprint(tokenizer).encode())
     return found.hexdigest()

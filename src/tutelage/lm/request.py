@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,6 +16,10 @@ from tutelage.lab.errors import BadInput
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "error"]
 """`stop`: the model ended, or a stop text was met; `length`: cut at `max_tokens`; `error`: see `Completion.error`."""
+
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-6, 1e6
+"""The range of a temperature above 0: logits of up to 1e32 stay finite when they are divided by it, in float32."""
+TEMPERATURES = f"0 (greedy), or in [{LEAST_TEMPERATURE:g}, {MOST_TEMPERATURE:g}]"
 
 _NOT_IDENTITY = ("tag", "meta")
 
@@ -35,7 +38,7 @@ class Request:
 
     Attributes:
         max_tokens: the most tokens to generate, ≥ 1.
-        temperature: ≥ 0; 0 is greedy.
+        temperature: 0 is greedy; otherwise in [1e-6, 1e6].
         top_p, min_p: in (0, 1] and [0, 1); 1 and 0 switch them off.
         top_k: ≥ 0; 0 switches it off.
         stop: texts which end the completion and are not part of it.
@@ -74,7 +77,7 @@ class Request:
         if bool(self.messages) == (self.prompt is not None):
             raise BadInput("request: give either messages or prompt, and not both")
         _check("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")
-        _check("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 (greedy) or more")
+        _check("temperature", self.temperature, usable_temperature(self.temperature), TEMPERATURES)
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "in (0, 1]")
         _check("top_k", self.top_k, self.top_k >= 0, "0 (off) or more")
         _check("min_p", self.min_p, 0 <= self.min_p < 1, "in [0, 1)")
@@ -122,7 +125,8 @@ class Failure:
 
     Attributes:
         kind: `rate_limit`, `timeout`, `connection`, `server`, `malformed` (worth another attempt); `auth`,
-            `not_found`, `context_length`, `bad_request`, `unsupported`, `budget`, `cache_miss` (final).
+            `not_found`, `context_length`, `bad_request`, `unsupported`, `budget`, `cache_miss`, `not_finite` (a model
+            whose logits are NaN, infinite, or rule every token out) (final).
         message: one line, free of secrets.
         status: the HTTP status, if there was one.
         retry_after: seconds that the server asked to wait.
@@ -213,6 +217,11 @@ class Scored:
     usage: Usage = Usage()
     from_cache: bool = False
     error: Failure | None = None
+
+
+def usable_temperature(value: float) -> bool:
+    """Whether it is 0 or in [1e-6, 1e6]."""
+    return value == 0 or LEAST_TEMPERATURE <= value <= MOST_TEMPERATURE
 
 
 def _key(content: list[Any]) -> bytes:

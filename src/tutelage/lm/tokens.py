@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from tutelage.lab.errors import BadInput
@@ -11,10 +13,29 @@ from tutelage.lm.request import Message
 
 Tokenizer = Any
 """A tokenizer of transformers; `Any` because loading it is what this module is spared."""
+Context = str | tuple[Message, ...]
+"""A raw prompt, or messages for the chat template."""
 
 
-def context_text(tokenizer: Tokenizer, context: str | tuple[Message, ...]) -> str:
-    """What the model reads: the prompt itself, or the messages in the tokenizer's chat template, opened for a reply.
+def prompt_ids(tokenizer: Tokenizer, context: Context) -> list[int]:
+    """What a model reads of a context: the same ids in training, sampling and scoring.
+
+    The tokenizer says which special tokens stand before a raw prompt, and its chat template which stand in messages. A
+    prompt that has them written out already gets no second ones. What the tokenizer would put behind a text is left
+    out, for the text goes on. Nothing at all is read as the token for begin (else end) of text.
+
+    Raises `BadInput` for messages that have no template or are refused by it (see `context_text`), and as `encode`.
+    """
+    return encode(tokenizer, context_text(tokenizer, context), raw=isinstance(context, str))[0]
+
+
+def raw_prompts_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """`prompt_ids` of many raw prompts, faster."""
+    return [ids or [_first(tokenizer)] for ids, *_ in _read(tokenizer, texts, raw=True)]
+
+
+def context_text(tokenizer: Tokenizer, context: Context) -> str:
+    """The prompt itself, or the messages in the tokenizer's chat template, opened for a reply.
 
     Raises `BadInput` where there is no template, or where it refuses the messages (roles in an order it forbids).
     """
@@ -32,36 +53,117 @@ def context_text(tokenizer: Tokenizer, context: str | tuple[Message, ...]) -> st
 def encode(tokenizer: Tokenizer, text: str, *, raw: bool) -> tuple[list[int], list[int]]:
     """Ids, and for each the number of characters of `text` that are read once it is in.
 
-    `raw` prompts get the special tokens that the tokenizer puts in front (a template has written its own). An
-    end-of-text token that it would put behind is left out. An empty text begins with the token for begin (else end)
-    of text. Raises `BadInput` where there is neither, and for a text that is no Unicode (lone surrogates).
+    `raw` prompts get special tokens in front as `prompt_ids` says; a chat template has written its own. Raises
+    `BadInput` for an empty text where the tokenizer has no token to begin with, and for a text that is no Unicode
+    (lone surrogates).
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadInput(f"the text has a lone surrogate at character {error.start}: must be Unicode") from None
     fast = bool(getattr(tokenizer, "is_fast", False))
-    found = tokenizer(
-        text, add_special_tokens=raw, return_offsets_mapping=fast, return_special_tokens_mask=True, verbose=False
-    )
-    ids, special = list(found["input_ids"]), list(found["special_tokens_mask"])
-    while ids and raw and special[-1] and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
-        ids, special = ids[:-1], special[:-1]
-    if fast:
-        read, ends = 0, []
-        for _, end in found["offset_mapping"][: len(ids)]:
-            read = max(read, end)
-            ends.append(read)
-    else:
-        ends = [len(tokenizer.decode(ids[: n + 1], skip_special_tokens=raw)) for n in range(len(ids))]
+    [(ids, added, offsets)] = _read(tokenizer, [text], raw=raw, offsets=fast)
     if not ids:
-        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        if first is None:
-            raise BadInput(
-                "the prompt is empty and the tokenizer has no token to begin with: give at least one character"
-            )
-        return [first], [0]
+        return [_first(tokenizer)], [0]
+    if not fast:
+        return ids, [len(decode(tokenizer, ids[added : n + 1], special=True)) for n in range(len(ids))]
+    read, ends = 0, []
+    for _, end in offsets:
+        read = max(read, end)
+        ends.append(read)
     return ids, ends
+
+
+def begin_with_bos(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, or where it does not put its BOS before a raw prompt a copy that does, from disk too.
+
+    For models that are made here, which read every text after BOS. Raises `BadInput` for a tokenizer without BOS, and
+    for one in Python alone, whose code decides.
+    """
+    if tokenizer.bos_token_id is None:
+        raise BadInput("tokenizer: has no bos token; a text must begin with one")
+    if _front(tokenizer)[:1] == [tokenizer.bos_token_id]:
+        return tokenizer
+    if not getattr(tokenizer, "is_fast", False):
+        raise BadInput("tokenizer: does not put its bos token before a text; must, or be one that has a tokenizer.json")
+    from tokenizers import processors
+
+    made = copy.deepcopy(tokenizer)
+    bos = made.bos_token
+    first = processors.TemplateProcessing(
+        single=[bos, "$A"], pair=[bos, "$A", "$B"], special_tokens=[(bos, made.bos_token_id)]
+    )
+    before = made.backend_tokenizer.post_processor
+    made.backend_tokenizer.post_processor = first if before is None else processors.Sequence([before, first])
+    return made
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """32 hex digits over all that says which ids a text has, and which text a list of ids has."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    core = (
+        backend.to_str() if backend is not None else [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    )
+    parts = [core, tokenizer.bos_token_id, tokenizer.eos_token_id, getattr(tokenizer, "chat_template", None)]
+    return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _read(
+    tokenizer: Tokenizer, texts: Sequence[str], *, raw: bool, offsets: bool = False
+) -> list[tuple[list[int], int, list[tuple[int, int]]]]:
+    """Of each text the ids, special tokens before but not behind it; how many of these the text itself has not; and
+    with `offsets` (fast tokenizers) the characters that each stands for."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadInput(f"the text has a lone surrogate at character {error.start}: must be Unicode") from None
+    if not texts:
+        return []
+    results = []
+    for ids, (start, end), spans in _marked(tokenizer, texts, raw, offsets):
+        if start == end:
+            front = _front(tokenizer) if raw else []
+            results.append((front, len(front), [(0, 0)] * len(front) if offsets else []))
+            continue
+        if ids[:start] == ids[start : 2 * start]:  # written out in the text
+            ids, spans, start, end = ids[start:], spans[start:], 0, end - start
+        results.append((ids[:end], start, spans[:end]))
+    return results
+
+
+def _marked(
+    tokenizer: Tokenizer, texts: Sequence[str], raw: bool, offsets: bool
+) -> Iterator[tuple[list[int], tuple[int, int], list[tuple[int, int]]]]:
+    """Of each text the ids with special tokens, where its own ones begin and end, and their characters."""
+    texts, options = list(texts), {"return_offsets_mapping": True} if offsets else {}
+    if getattr(tokenizer, "is_fast", False):
+        found = tokenizer(texts, add_special_tokens=raw, return_special_tokens_mask=True, verbose=False, **options)
+        for number, (ids, special) in enumerate(zip(found["input_ids"], found["special_tokens_mask"], strict=True)):
+            own = [place for place, mark in enumerate(special) if not mark]
+            body = (own[0], own[-1] + 1) if own else (0, 0)
+            yield ids, body, found["offset_mapping"][number] if offsets else []
+        return
+    # The code of a tokenizer in Python need not mark its special tokens, but it shows where they stand.
+    shown = tokenizer.build_inputs_with_special_tokens([-1]) if raw else [-1]
+    start = shown.index(-1)
+    for own in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
+        yield [*shown[:start], *own], (start, start + len(own)), []
+
+
+def _front(tokenizer: Tokenizer) -> list[int]:
+    """The special tokens before a raw prompt."""
+    known = tokenizer.bos_token or tokenizer.eos_token  # a text of one token in every vocabulary
+    if known is None:
+        return []
+    [(ids, (start, _), _)] = _marked(tokenizer, [known], True, False)
+    return ids[:start]
+
+
+def _first(tokenizer: Tokenizer) -> int:
+    """What is read where there is no text. Raises `BadInput` where there is nothing."""
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if first is None:
+        raise BadInput(
+            "no token stands before what is to come, and the tokenizer has none to begin with: give a prompt"
+        )
+    return first
 
 
 def continuations(
@@ -76,12 +178,7 @@ def continuations(
         ids, ends = encode(tokenizer, context + option, raw=raw)
         split = next((place for place, end in enumerate(ends) if end > len(context)), len(ids))
         if split == 0:
-            first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-            if first is None:
-                raise BadInput(
-                    "the context has no token before the continuation: give a context, or a tokenizer with one"
-                )
-            ids, split = [first, *ids], 1
+            ids, split = [_first(tokenizer), *ids], 1
         found.append((ids, split))
     return found
 
@@ -153,9 +250,9 @@ class GrowingText:
         return decode(self.tokenizer, ids)
 
 
-def decode(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
-    """Text without special tokens, spaces as they are."""
-    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def decode(tokenizer: Tokenizer, ids: Iterable[int], *, special: bool = False) -> str:
+    """Text, spaces as they are; without special tokens unless they are wanted."""
+    return tokenizer.decode(list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
 
 
 class Choices:

@@ -12,8 +12,8 @@ from tutelage.lab.errors import BadInput
 from tutelage.lm.sampling.decoding import sample
 from tutelage.lm.sampling.next_token import Sampling
 from tutelage.lm.sampling.rows import Row, Sample
-from tutelage.lm.tokens import decode
-from tutelage.lm.training.batches import Example, end_token
+from tutelage.lm.tokens import decode, prompt_ids
+from tutelage.lm.training.batches import Example, end_token, response_ids
 from tutelage.posttraining.questions.question import Question
 
 PLAIN = "Question: {question}\nAnswer:\n"
@@ -47,16 +47,13 @@ class Policy:
         end_token(self.tokenizer)
 
     def prompt(self, question: Question) -> np.ndarray:
-        """Token ids `[P]` of a question as it is asked, the begin-of-sequence token first where there is one."""
+        """Token ids `[P]` of a question as it is asked (`tutelage.lm.tokens.prompt_ids`), then the suffix."""
         text = self.template.replace("{question}", question.text)
-        start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        ids = self.tokenizer.encode(text, add_special_tokens=False)
-        return np.array([*start, *ids, *self.suffix], np.int64)
+        return np.array([*prompt_ids(self.tokenizer, text), *self.suffix], np.int64)
 
     def example(self, question: Question, solution: str) -> Example:
         """A question and a solution to learn, the end-of-sequence token after it."""
-        ids = self.tokenizer.encode(solution, add_special_tokens=False)
-        return Example(self.prompt(question), np.array([*ids, end_token(self.tokenizer)], np.int64))
+        return Example(self.prompt(question), response_ids(self.tokenizer, solution))
 
     def text(self, tokens: Sequence[int] | np.ndarray) -> str:
         """The text of a completion, without special and control tokens."""

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm.tiny_architectures import VOCABULARY, tiny
+from tiny_models import tokenizer
 
 from tutelage.lab.errors import BadInput
 from tutelage.lm.training import batches, losses
@@ -131,12 +132,12 @@ def test_truncation_keeps_bos_cue_and_response_and_tells_the_rate() -> None:
 
 
 def test_an_encoded_pair_ends_with_eos_and_no_token_crosses_the_seam() -> None:
-    letters = SimpleNamespace(
-        eos_token_id=2, bos_token_id=None, encode=lambda text, add_special_tokens: [ord(c) for c in text]
-    )
-    pair = batches.encode(letters, "ab", "c")
-    assert pair.prompt.tolist() == [97, 98]
-    assert pair.response.tolist() == [99, 2]
+    letters = tokenizer(bos=False)
+    apart, [joined] = [letters.convert_tokens_to_ids(each) for each in ("t", "he")], letters("the")["input_ids"]
+    pair = batches.encode(letters, "t", "he")
+    assert joined not in apart
+    assert pair.prompt.tolist() == apart[:1]
+    assert pair.response.tolist() == [apart[1], letters.eos_token_id]
 
 
 @pytest.mark.parametrize(

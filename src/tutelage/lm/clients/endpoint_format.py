@@ -193,6 +193,8 @@ def failure_of(status: int, headers: Mapping[str, str], payload: bytes) -> tuple
 def _kind(status: int, code: str, text: str) -> str:
     if status in (401, 403):
         return "auth"
+    if code == "not_finite":  # our own server's word, within a stream too, where every fault counts as 500
+        return code
     if status in (400, 413, 422) and _CONTEXT.search(text):
         return "context_length"
     known = {400: "unsupported" if code == "unsupported" else "bad_request", 404: "not_found", 429: "rate_limit"}

@@ -165,7 +165,8 @@ def sample(
         `[prompts][num_samples]` samples. The model is left as it was (attention, training mode).
 
     Raises:
-        BadInput: no token, or ids outside of the vocabulary, or no room in the context after the prompt.
+        BadInput: no token, or ids outside of the vocabulary, or no room in the context after the prompt; logits that
+            are NaN, infinite, or rule every token out.
     """
     if num_samples < 1:
         raise BadInput(f"num_samples is {num_samples}: must be at least 1")
@@ -187,9 +188,13 @@ def sample(
     with engine(model, min(max_rows, len(waiting))) as decoder:
         while waiting or decoder.live:
             free = max_rows - decoder.live
+            through = []
             if waiting and free >= max(1, min(max_rows // 4, len(waiting))):
-                decoder.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
-            decoder.step()
+                through = decoder.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
+            for row in (*through, *decoder.step()):
+                if row.failure:
+                    number = next(number for number, group in enumerate(rows) if row in group)
+                    raise BadInput(f"prompt {number}: {row.failure}")
     return [[row.sample() for row in group] for group in rows]
 
 

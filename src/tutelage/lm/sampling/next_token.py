@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tutelage.lab.errors import BadInput
+from tutelage.lm.request import TEMPERATURES, usable_temperature
 
 _BLOCK = 64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -23,7 +24,7 @@ class Sampling:
 
     Attributes:
         max_new_tokens: ≥ 1; cut further by the model's context.
-        temperature: ≥ 0; 0 takes the likeliest token.
+        temperature: 0 takes the likeliest token; otherwise in [1e-6, 1e6].
         top_p, min_p: in (0, 1] and [0, 1); 1 and 0 switch them off. top_k: ≥ 0; 0 switches it off. Applied in the
             order top-k, top-p, min-p to the tempered distribution; of equal logits the lower id counts as likelier.
         stop_ids: tokens that end a row and are part of it; None for those of the model's generation config.
@@ -41,7 +42,7 @@ class Sampling:
     def __post_init__(self) -> None:
         for name, good, allowed in (
             ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
-            ("temperature", 0 <= self.temperature < float("inf"), "0 (greedy) or more"),
+            ("temperature", usable_temperature(self.temperature), TEMPERATURES),
             ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
             ("top_k", self.top_k >= 0, "0 (off) or more"),
             ("min_p", 0 <= self.min_p < 1, "in [0, 1)"),
@@ -90,7 +91,8 @@ def draw(
 
     Returns:
         Tokens `[rows]` int64, and float32 log softmax(logits / temperature) of each, before truncation and constraint
-        (temperature 0: of the plain logits).
+        (temperature 0: of the plain logits). Where a row has no distribution to draw from, its log-probability is NaN
+        and its token means nothing: NaN or +inf among the logits, or none above −inf among those that may come.
     """
     if logits.device.type == "mps":  # has no float64
         logits = logits.cpu()
@@ -104,7 +106,7 @@ def draw(
     sums = weights.view(len(scaled), -1, _BLOCK).sum(-1, dtype=torch.float32)
     limited = (knobs[:, 1] > 0) | (knobs[:, 2] < 1) | (knobs[:, 3] > 0)
     target = torch.from_numpy(random).to(device)
-    tokens = _inverse_cdf(weights, sums, target) if np.any(temperature > 0) else scaled.argmax(-1)
+    tokens = _inverse_cdf(weights, sums, target, scaled.shape[1]) if np.any(temperature > 0) else scaled.argmax(-1)
     for special, pick in ((limited & (temperature > 0), _limited), (temperature == 0, _greedy)):
         if special.any() and not special.all():
             chosen = torch.from_numpy(np.flatnonzero(special)).to(device)
@@ -120,11 +122,23 @@ def draw(
         inside = torch.tensor(sorted(ids), device=device)
         plain = knobs[row : row + 1] * [1, 1, 1, 1]
         plain[0, 0] = float(temperature[row] > 0)  # what is scaled is tempered already
-        part, _ = draw(scaled[row : row + 1, inside], random[row : row + 1], plain)
+        part, logprob = draw(scaled[row : row + 1, inside], random[row : row + 1], plain)
         tokens[row] = inside[part[0]]
+        top[row] += 0.0 * logprob[0]  # NaN where nothing could be drawn
     norm = sums.sum(-1, dtype=torch.float64).log()
     logprobs = (scaled.gather(1, tokens[:, None])[:, 0] - top).double() - norm
     return tokens, logprobs.float()
+
+
+def what_is_wrong(logits: torch.Tensor) -> str:
+    """What a row of logits `[V]`, from which `draw` could not draw, has that is no distribution."""
+    if logits.isnan().any():
+        return "NaN"
+    if logits.isposinf().any():
+        return "an infinite logit"
+    if logits.isneginf().all():
+        return "no token a chance (all logits are -inf)"
+    return "no token that may come here a chance, or logits too large for the temperature"
 
 
 def top_logprobs(logits: torch.Tensor, count: int, temperature: float) -> tuple[list[int], list[float]]:
@@ -147,19 +161,23 @@ def _weights(scaled: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
     return weights
 
 
-def _inverse_cdf(weights: torch.Tensor, sums: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """First the block, then the token within it: one pass over V instead of a running sum along V."""
+def _inverse_cdf(weights: torch.Tensor, sums: torch.Tensor, target: torch.Tensor, width: int) -> torch.Tensor:
+    """First the block, then the token within it: one pass over V instead of a running sum along V.
+
+    In a row with NaN no place is found: it gets one that exists.
+    """
     running = sums.cumsum(-1, dtype=torch.float64)
     goal = target * running[:, -1]
     # Rounding may put the goal on the last edge, or into a block of zeros: the last block with weight is the end.
     block = torch.searchsorted(running, goal[:, None], right=True)
     block = torch.minimum(block, torch.searchsorted(running, running[:, -1:].contiguous()))
+    block = block.clamp(max=running.shape[1] - 1)
     goal = goal[:, None] - (running - sums).gather(1, block)
     inside = weights.view(len(weights), -1, _BLOCK).gather(1, block[:, :, None].expand(-1, 1, _BLOCK))[:, 0]
     running = inside.cumsum(-1, dtype=torch.float64)
     token = torch.searchsorted(running, goal, right=True)
     token = torch.minimum(token, torch.searchsorted(running, running[:, -1:].contiguous()))
-    return (block * _BLOCK + token)[:, 0]
+    return (block * _BLOCK + token)[:, 0].clamp(max=width - 1)
 
 
 def _limited(scaled: torch.Tensor, target: torch.Tensor, knobs: np.ndarray) -> torch.Tensor:
@@ -182,4 +200,4 @@ def _limited(scaled: torch.Tensor, target: torch.Tensor, knobs: np.ndarray) -> t
     running = weights.cumsum(-1)
     place = torch.searchsorted(running, (target * running[:, -1])[:, None], right=True)
     place = torch.minimum(place, torch.searchsorted(running, running[:, -1:].contiguous()))
-    return order.gather(1, place)[:, 0]
+    return order.gather(1, place.clamp(max=running.shape[1] - 1))[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from tutelage.lm.sampling.next_token import Sampling, draw, top_logprobs, uniforms
+from tutelage.lm.sampling.next_token import Sampling, draw, top_logprobs, uniforms, what_is_wrong
 
 Top = list[tuple[list[int], list[float]]]
 
@@ -43,6 +44,7 @@ class Row:
         allowed: asked before every token: the only ids that may come, or None for all.
         watch: shown the row after every token; True ends it (as `stop`).
         limit: most new tokens.
+        failure: why no further token could be drawn, with `finish` `error`; empty if all is well.
     """
 
     prompt: np.ndarray
@@ -55,7 +57,8 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top: Top = field(default_factory=list)
-    finish: Literal["stop", "length"] | None = None
+    finish: Literal["stop", "length", "error"] | None = None
+    failure: str = ""
 
     def __post_init__(self) -> None:
         self.limit = self.limit or self.sampling.max_new_tokens
@@ -63,12 +66,13 @@ class Row:
     def sample(self) -> Sample:
         """The finished continuation."""
         tokens, logprobs = np.array(self.tokens, np.int64), np.array(self.logprobs, np.float32)
-        return Sample(tokens, logprobs, self.finish or "length", self.top)
+        return Sample(tokens, logprobs, "stop" if self.finish == "stop" else "length", self.top)
 
 
 def advance(rows: Sequence[Row], logits: torch.Tensor, seeds: np.ndarray, knobs: np.ndarray) -> np.ndarray:
     """Draws one more token for every row from `logits` `[rows, V]` and marks who is through; the tokens `[rows]`.
 
+    A row whose logits are no distribution gets none and is through, with a `failure`.
     `seeds` `[rows]` uint64 and `knobs` `[rows, 4]` repeat what the rows hold, so that it is not collected each time.
     """
     ages = np.array([len(row.tokens) for row in rows], np.uint64)
@@ -80,6 +84,10 @@ def advance(rows: Sequence[Row], logits: torch.Tensor, seeds: np.ndarray, knobs:
     drawn, logprobs = draw(logits, uniforms(seeds, ages), knobs, allowed)
     tokens = drawn.cpu().numpy()
     for index, (row, token, logprob) in enumerate(zip(rows, tokens.tolist(), logprobs.tolist())):
+        if math.isnan(logprob):
+            row.failure = f"the model gave {what_is_wrong(logits[index])} at token {len(row.tokens) + 1}"
+            row.finish = "error"
+            continue
         row.tokens.append(token)
         row.logprobs.append(logprob)
         if row.sampling.top_logprobs:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from tutelage.lm.sampling.fallback import max_context, warn_uncovered
@@ -30,6 +29,7 @@ class Reading:
 def read(model: PreTrainedModel, readings: Sequence[Reading]) -> list[list[np.ndarray]]:
     """For each reading and suffix `[T]` float32: log p of each of its tokens given all before it.
 
+    NaN where the model's logits are no distribution: NaN or +inf among them, or nothing above −inf.
     How readings are batched changes nothing but rounding. The model is left as it was.
     """
     width = model.config.get_text_config().vocab_size
@@ -58,8 +58,12 @@ def read(model: PreTrainedModel, readings: Sequence[Reading]) -> list[list[np.nd
                 if (len(batch) + 1) * longest * width > _CELLS:
                     break
                 batch.append(tasks.pop(0))
-            found = (_read_whole if plain else _read_shared)(model, readings, batch)
-            for (number, option), logprobs in zip(batch, found):
+            some = _read_whole if plain else _read_shared
+            for (number, option), logprobs in zip(batch, some(model, readings, batch)):
+                if np.isnan(logprobs).any():
+                    prefix, suffix = readings[number].prefix, readings[number].suffixes[option]
+                    parts = (Reading(prefix, [suffix[: end + 1]]) for end in range(len(suffix)))
+                    logprobs = _until_nan(len(suffix), (some(model, [part], [(0, 0)])[0][-1] for part in parts))
                 results[number][option] = logprobs
     return results
 
@@ -71,7 +75,7 @@ def _read_shared(model: PreTrainedModel, readings: Sequence[Reading], batch: lis
     owner = np.searchsorted(numbers, [number for number, _ in batch])
     suffixes = [torch.tensor(readings[number].suffixes[option]) for number, option in batch]
     first = torch.log_softmax(logits.float(), -1)[torch.from_numpy(owner).to(device)]
-    targets = pad_sequence(suffixes, batch_first=True).to(device)
+    targets = _padded(suffixes).to(device)
     logprobs = [first.gather(1, targets[:, :1])]
     steps = targets.shape[1] - 1
     if steps:
@@ -89,11 +93,27 @@ def _read_shared(model: PreTrainedModel, readings: Sequence[Reading], batch: lis
 def _read_whole(model: PreTrainedModel, readings: Sequence[Reading], batch: list[tuple[int, int]]) -> list[np.ndarray]:
     """Every text from its beginning, right-padded: in a causal model nothing looks at the padding."""
     texts = [torch.tensor([*readings[n].prefix, *readings[n].suffixes[option]]) for n, option in batch]
-    ids = pad_sequence(texts, batch_first=True).to(model.device)
+    ids = _padded(texts).to(model.device)
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
     logprobs = torch.log_softmax(logits, -1).gather(2, ids[:, 1:, None])[..., 0].cpu().numpy()
     starts = [len(readings[number].prefix) - 1 for number, _ in batch]
     return [row[start : len(text) - 1] for row, start, text in zip(logprobs, starts, texts)]
+
+
+def _padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Rows of ids, filled up on the right with an id of their own: see `SharedCache.prefill`."""
+    width = max(map(len, rows))
+    return torch.stack([torch.cat([row, row[:1].expand(width - len(row))]) for row in rows])
+
+
+def _until_nan(size: int, values: Iterator[np.floating]) -> np.ndarray:
+    """`[size]`, NaN from the first NaN on. Read at once, a token spoils those before it: 0 times NaN is NaN."""
+    found = np.full(size, np.nan, np.float32)
+    for place, value in enumerate(values):
+        if np.isnan(value):
+            break
+        found[place] = value
+    return found
 
 
 def pooled(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> np.ndarray:
@@ -105,7 +125,7 @@ def pooled(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> np.ndarray
             rows = [torch.tensor(texts[index]) for index in batch]
             if not rows:
                 continue
-            ids = pad_sequence(rows, batch_first=True).to(model.device)
+            ids = _padded(rows).to(model.device)
             lengths = torch.tensor([len(row) for row in rows], device=model.device)
             mask = torch.arange(ids.shape[1], device=model.device) < lengths[:, None]
             hidden = model.base_model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()

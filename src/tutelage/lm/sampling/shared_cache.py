@@ -97,11 +97,15 @@ class SharedCache(Cache):
         return key_states, value_states
 
     def prefill(self, model: PreTrainedModel, prompts: list[np.ndarray]) -> tuple[np.ndarray, torch.Tensor]:
-        """Reads prompts (right-padded: causality hides the padding). Question numbers, and last logits `[Q, V]`."""
+        """Reads prompts (right-padded: causality hides the padding). Question numbers, and last logits `[Q, V]`.
+
+        The padding is a token of the prompt's own: what is masked is still multiplied by 0, so another one, at which
+        the model gives NaN, would spoil a prompt that has it not.
+        """
         lengths = np.array([len(prompt) for prompt in prompts])
-        ids = np.zeros((len(prompts), lengths.max()), np.int64)
+        ids = np.empty((len(prompts), lengths.max()), np.int64)
         for row, prompt in zip(ids, prompts):
-            row[: len(prompt)] = prompt
+            row[: len(prompt)], row[len(prompt) :] = prompt, prompt[-1]
         device = model.device
         ends, inverse = np.unique(lengths - 1, return_inverse=True)
         positions = torch.arange(ids.shape[1], device=device).expand(len(ids), -1)

@@ -57,6 +57,10 @@ class Answer:
         row = self.row
         if self.cancelled:
             return
+        if row.failure:
+            failed = Completion.failed(Failure("not_finite", row.failure), self.identity)
+            tell_loop(self.future.get_loop(), settle, self.future, failed)
+            return
         ended = bool(row.tokens) and row.tokens[-1] in row.stops
         if self.choices is not None:
             text = self.choices.name(row.tokens)

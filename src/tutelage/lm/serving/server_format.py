@@ -20,6 +20,7 @@ from tutelage.lm.request import Completion, Failure, Message, Request, Usage
 
 _STATUS = {"rate_limit": 429, "timeout": 504, "connection": 502, "malformed": 502, "auth": 502, "not_found": 404}
 _STATUS |= {"context_length": 400, "bad_request": 400, "unsupported": 400, "budget": 402, "cache_miss": 409}
+_STATUS |= {"not_finite": 422}
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "functions": ([],),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from tutelage.lab.errors import BadInput
+from tutelage.lm.tokens import Context, prompt_ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,15 +46,20 @@ class Example:
         return len(self.response) - first if self.learnt is None else int(np.sum(self.learnt[first:]))
 
 
-def encode(tokenizer: Any, prompt: str, response: str) -> Example:
+def encode(tokenizer: Any, prompt: Context, response: str) -> Example:
     """Prompt and response tokenised apart (no token crosses the seam), and the end-of-sequence token after them.
 
-    The begin-of-sequence token comes first where the tokenizer has one. Raises `BadInput` for a tokenizer without EOS.
+    The prompt's tokens are those that a sampler reads (`tutelage.lm.tokens.prompt_ids`, whose errors are raised).
+    Raises `BadInput` for a tokenizer without EOS.
     """
+    learnt = response_ids(tokenizer, response)
+    return Example(np.array(prompt_ids(tokenizer, prompt), np.int64), learnt)
+
+
+def response_ids(tokenizer: Any, response: str) -> np.ndarray:
+    """`[r]` int64: the response's own tokens and the end-of-sequence token. Raises `BadInput` if there is none."""
     end = end_token(tokenizer)
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    read, learnt = (tokenizer.encode(text, add_special_tokens=False) if text else [] for text in (prompt, response))
-    return Example(np.array([*start, *read], np.int64), np.array([*learnt, end], np.int64))
+    return np.array([*(tokenizer.encode(response, add_special_tokens=False) if response else []), end], np.int64)
 
 
 def end_token(tokenizer: Any) -> int:

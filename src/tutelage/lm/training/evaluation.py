@@ -22,7 +22,7 @@ def prediction(
     """How well the second text of each pair, and its end, is predicted after the first (which may be empty).
 
     Figures: `loss` in nats per token, `perplexity`, `bits_per_byte` of UTF-8, `tokens`, `bytes`. Raises `BadInput`
-    naming the first pair that is longer than the model's context.
+    naming the first pair that is longer than the model's context, and for a loss that is NaN.
     """
     examples: list[Example] = [encode(tokenizer, *pair) for pair in pairs]
     context = context_of(model)
@@ -41,6 +41,8 @@ def prediction(
             if batch.num_targets:
                 total += float(cross_entropy(logits, batch.ids[:, 1:], batch.learnt[:, 1:], 1.0))
     loss = total / tokens
+    if math.isnan(loss):
+        raise BadInput("loss is nan: the model gives NaN or infinite logits for these texts")
     return {
         "loss": loss,
         "perplexity": math.exp(min(loss, 700.0)),

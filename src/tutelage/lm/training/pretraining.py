@@ -20,6 +20,7 @@ from tutelage.lab.errors import BadInput
 from tutelage.lab.progress import Progress
 from tutelage.lab.storage import checkpoint
 from tutelage.lm import folders
+from tutelage.lm.tokens import begin_with_bos, fingerprint, raw_prompts_ids
 from tutelage.lm.training.batches import Example
 from tutelage.lm.training.config import SIZES, FromScratchConfig, PretrainConfig, SFTConfig, TokenizerConfig
 from tutelage.lm.training.sft import SFT
@@ -34,7 +35,10 @@ _CHAT = (
 
 
 def train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Any:
-    """A fast tokenizer with its own pad, bos, eos (ids 0, 1, 2) and unk tokens. The same texts give the same one."""
+    """A fast tokenizer with its own pad, bos, eos (ids 0, 1, 2) and unk tokens; it puts bos before a text.
+
+    The same texts give the same one.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -67,6 +71,7 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Any:
         unk_token="<unk>",
         clean_up_tokenization_spaces=False,
     )
+    made = begin_with_bos(made)
     made.chat_template = _CHAT if config.chat else None  # type: ignore[assignment]
     return made
 
@@ -99,10 +104,13 @@ def new_model(
 
 
 def documents(tokenizer: Any, texts: Sequence[str], context: int) -> list[Example]:
-    """Every text between bos and eos, in pieces of at most `context` tokens; each token is predicted exactly once."""
+    """Every text as a prompt is read, then eos, in pieces of at most `context` tokens.
+
+    Each token but the first, which is the tokenizer's bos, is predicted exactly once.
+    """
     examples = []
-    for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
-        whole = np.array([tokenizer.bos_token_id, *ids, tokenizer.eos_token_id], np.int64)
+    for ids in raw_prompts_ids(tokenizer, texts):
+        whole = np.array([*ids, tokenizer.eos_token_id], np.int64)
         for start in range(0, len(whole) - 1, context - 1):
             examples.append(Example(whole[start : start + 1], whole[start + 1 : start + context]))
     return examples
@@ -126,7 +134,7 @@ def pretrain(
 
     Args:
         config: with a `tokenizer` to be made (`PretrainConfig`), unless there is one.
-        tokenizer: one that is ready, with bos and eos tokens.
+        tokenizer: one that is ready, with bos and eos tokens. The folder's copy puts bos before a text, if it did not.
     """
     config = config or PretrainConfig()
     validate(config)
@@ -135,10 +143,10 @@ def pretrain(
         raise BadInput("corpus: is empty; give at least one text")
     made_from: dict[str, Any] = {"texts": list(texts), "config": asdict(config), "seed": seed}
     if tokenizer is not None:
-        for name in ("bos", "eos"):
-            if getattr(tokenizer, f"{name}_token_id") is None:
-                raise BadInput(f"tokenizer: has no {name} token; a text must begin and end with one")
-        made_from["vocabulary"] = tokenizer.get_vocab()
+        if tokenizer.eos_token_id is None:
+            raise BadInput("tokenizer: has no eos token; a text must end with one")
+        tokenizer = begin_with_bos(tokenizer)
+        made_from["tokenizer"] = fingerprint(tokenizer)
     identity = checkpoint.config_hash(made_from)
     if (done := _made_from(target)) is not None:
         if done.get("identity") != identity:

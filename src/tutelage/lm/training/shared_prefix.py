@@ -24,6 +24,7 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from tutelage.lab.errors import BadInput
+from tutelage.lm.request import LEAST_TEMPERATURE, MOST_TEMPERATURE, usable_temperature
 from tutelage.lm.training.architecture import context_of, full_attention, parameters, unwrapped
 from tutelage.lm.training.distributed import without_gradient
 from tutelage.lm.training.losses import entropy, length_mask, token_logprobs
@@ -286,8 +287,9 @@ def _device(model: Any) -> torch.device:
 def _check(model: Any, prompts: Sequence[Ids], completions: Sequence[Sequence[Ids]], temperature: float) -> None:
     if not len(prompts) or len(prompts) != len(completions):
         raise BadInput(f"completions: {len(completions)} groups for {len(prompts)} prompts; must be one each")
-    if not temperature > 0:
-        raise BadInput(f"temperature = {temperature}: must be positive; greedy samples have no log-probability")
+    if not (temperature > 0 and usable_temperature(temperature)):
+        allowed = f"in [{LEAST_TEMPERATURE:g}, {MOST_TEMPERATURE:g}]"
+        raise BadInput(f"temperature = {temperature}: must be {allowed}; greedy samples have no log-probability")
     context = context_of(model)
     for place, (prompt, group) in enumerate(zip(prompts, completions, strict=True)):
         if not len(prompt) or not len(group) or not all(len(completion) for completion in group):

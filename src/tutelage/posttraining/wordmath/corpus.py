@@ -13,6 +13,7 @@ from typing import Any
 
 from tutelage.lab.configuration import validate
 from tutelage.lab.settings import setting
+from tutelage.lm.tokens import begin_with_bos
 from tutelage.posttraining.wordmath.problems import Difficulty, problems
 from tutelage.posttraining.wordmath.solutions import solve
 from tutelage.posttraining.wordmath.templates import NAMES, STEPS, THINGS, cuts, vocabulary
@@ -88,8 +89,8 @@ def fact_sheet(difficulty: Difficulty, rng: random.Random) -> str:
 def tokenizer(max_value: int, *, digits: bool = False) -> Any:
     """A fast tokenizer of transformers for problems and solutions with numbers in 0..max_value.
 
-    Its tokens are `wordmath_templates.pieces`, with ids from 4 on in the order of `vocabulary`; pad, bos, eos and unk
-    are 0 to 3. It puts no special tokens around a text.
+    Its tokens are `templates.pieces`, with ids from 4 on in the order of `vocabulary`; pad, bos, eos and unk
+    are 0 to 3. It puts bos before a text.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -99,7 +100,7 @@ def tokenizer(max_value: int, *, digits: bool = False) -> Any:
     made.pre_tokenizer = pre_tokenizers.Split(Regex(cuts(digits=digits)), "isolated")  # type: ignore[assignment]
     made.decoder = decoders.Fuse()  # type: ignore[assignment]
     made.add_special_tokens([AddedToken(token, special=True) for token in _SPECIAL])
-    return PreTrainedTokenizerFast(
+    plain = PreTrainedTokenizerFast(
         tokenizer_object=made,
         pad_token="<pad>",
         bos_token="<bos>",
@@ -107,3 +108,4 @@ def tokenizer(max_value: int, *, digits: bool = False) -> Any:
         unk_token="<unk>",
         clean_up_tokenization_spaces=False,
     )
+    return begin_with_bos(plain)

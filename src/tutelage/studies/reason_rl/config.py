@@ -42,7 +42,7 @@ class BaseConfig:
 class SamplingConfig:
     """How training samples are drawn."""
 
-    temperature: float = setting(1.0, "Of training samples.", interval="(0, inf)", source=f"{PAPER}, from memory")
+    temperature: float = setting(1.0, "Of training samples.", interval="[1e-6, 1e6]", source=f"{PAPER}, from memory")
     max_new_tokens: int = setting(256, "Longest solution.", interval="[1, inf)", unit="tokens")
 
 
@@ -67,7 +67,7 @@ class EvaluationConfig:
     """Test questions, and the pool that every figure is computed from."""
 
     num_samples: int = setting(96, "K: samples of each test question.", interval="[2, inf)", source=PAPER)
-    temperature: float = setting(0.7, "Of those samples.", interval="(0, inf)", source=f"{PAPER}, from memory")
+    temperature: float = setting(0.7, "Of those samples.", interval="[1e-6, 1e6]", source=f"{PAPER}, from memory")
     interim_samples: int = setting(16, "Samples of each test question while training.", interval="[2, inf)")
     rerank: bool = setting(True, "Score the last pool by an outcome model, for rerank@K and the weighted vote.")
 

@@ -22,6 +22,7 @@ from tutelage.lab.storage.checkpoint import config_hash
 from tutelage.lm import folders
 from tutelage.lm.pools import Rollout
 from tutelage.lm.sampling.next_token import Sampling
+from tutelage.lm.tokens import fingerprint
 from tutelage.lm.training.pretraining import pretrain
 from tutelage.posttraining.outcome.continuations import continuation_labels
 from tutelage.posttraining.outcome.model import OutcomeModel
@@ -73,13 +74,12 @@ class Start:
         base, difficulty = self.config.base, self.config.task.difficulty
         if base.name:
             return base.name
-        identity = config_hash(
-            asdict(base.pretrain) | {"corpus": asdict(base.corpus), "seed": base.seed} | asdict(difficulty)
-        )
+        tokenizer = wordmath_corpus.tokenizer(difficulty.max_value, digits=base.corpus.digits)
+        parts = {"corpus": asdict(base.corpus), "seed": base.seed, "tokenizer": fingerprint(tokenizer)}
+        identity = config_hash(asdict(base.pretrain) | parts | asdict(difficulty))
 
         def make(folder: Path) -> None:
             texts = wordmath_corpus.corpus(base.corpus, difficulty, base.seed)
-            tokenizer = wordmath_corpus.tokenizer(difficulty.max_value, digits=base.corpus.digits)
             _say("making the small base model: minutes, this once")
             pretrain(texts, folder, base.pretrain, base.seed, tokenizer=tokenizer, quiet=True)
 
