@@ -345,7 +345,7 @@ def test_an_evaluation_that_was_due_when_stopped_is_made_up_for(undisturbed: Pat
 def test_a_second_ctrl_c_kills_at_once() -> None:
     script = (
         "import sys, time\n"
-        "from tutelage.lab.interruption import StopRequest\n"
+        "from tutelage.lab.process.interruption import StopRequest\n"
         "with StopRequest(lambda: print('asked', flush=True)):\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(500)\n"

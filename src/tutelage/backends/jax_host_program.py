@@ -24,7 +24,7 @@ from tutelage.backends.jax_cache import enable_compilation_cache
 from tutelage.backends.jax_memory import device_bytes, leaves
 from tutelage.backends.jax_program import EVALUATION, device_in_words, peak_device_bytes
 from tutelage.backends.jax_state import Layout, refuse_change, refuse_weak, split
-from tutelage.lab.memory import refuse_beyond
+from tutelage.lab.process.memory import refuse_beyond
 from tutelage.lab.program import Figures
 from tutelage.lab.reduction import number, reduced
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from tutelage.backends.jax_state import Layout
-from tutelage.lab.memory import Array, refuse_beyond, total_bytes
+from tutelage.lab.process.memory import Array, refuse_beyond, total_bytes
 
 _KERNELS = frozenset({"scan", "while", "dot_general", "conv_general_dilated", "sort", "top_k"})
 

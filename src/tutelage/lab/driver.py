@@ -23,10 +23,10 @@ from rich.console import Console
 
 from tutelage.lab import configuration
 from tutelage.lab.errors import BadInput, nearest
-from tutelage.lab.interruption import StopRequest
-from tutelage.lab.memory import TooLarge
+from tutelage.lab.process.interruption import StopRequest
+from tutelage.lab.process.memory import TooLarge
+from tutelage.lab.process.progress import Progress, clock
 from tutelage.lab.program import Figures, Program, State
-from tutelage.lab.progress import Progress, clock
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.storage import atomic, checkpoint, record
 from tutelage.lab.storage.record import RunFolder

@@ -114,6 +114,111 @@ def test_table(text, reference, verdict):
     assert grade(text, reference) is verdict
 
 
+PARTS = [
+    # A number that is a part of something else is not read; what is read is the whole.
+    "-(3/4)", "-(3)", "x+1", "pi/2", "14 - i", "3x", "3 x", r"\frac{2}{x}", "sqrt(4)", r"\sqrt{4}", "5!", "|−3|", "|3|",
+    "0x10", "0b1", "1_000", "v1.2.3", "4 10/3", "1 3/3", "1/2/3", "±3", "3±1", "3-5", "3–5", "3:45", "2024-01-02",
+    "1.2.3.4", "555-1234", "3:4", "1st", "2nd", "5th", "~3", "≈3", "≥ 3", "x > 3", "x >= 3", "x < 3", "x ≠ 3", "x != 3",
+    "[1, 2]", "(1, 2)", "1, 2", "x_2", "x^2", "x2", "2^x", "1e5e2", "1,23", "1.234,5", "--3", "+-3", "3-", "3 -", "3+",
+    "3*x", "2π", "π3", "√4", "3∞", "3 × x", "3÷x", "3/x", "3 / (x+1)", "(x+1)/3", "f(3)", "f (3)", "2(x)", "3i", "3k",
+    "12k", "3m", "3M", "3²", "2**3", "3 mod x", "3 squared", "log 3", "log2", "sin(3)", "3 choose x", "twice 3",
+    "half of 12", "2 and a half", "3 dozen", "3 hundred", "three and 3 quarters", "minus 3", "negative 3", "not 42",
+    "3 times four", "3 over two", "two of 3", "n=7, 42", "42 with n = 7", "42 (with n = 7)", "42 (where n=7).",
+    "3 = x = y", "#5", "No. #5", "3&4", "a3", "3e", "3.x", "@3", "C3PO",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PARTS)
+def test_a_part_of_something_is_never_read(text):
+    assert read_answer(f"#### {text}") is None
+    with pytest.raises(BadInput, match="no single number"):
+        grade("#### 1", f"#### {text}")
+
+
+WHOLE = [
+    (r"\boxed{\frac1{2}}", "1/2"),
+    (r"\boxed{\frac{1}2}", "1/2"),
+    (r"\boxed{\frac{12}5}", "12/5"),
+    (r"\boxed{-\frac12}", "-1/2"),
+    ("Answer：12", "12"),
+    ("#### ١٢", "12"),
+    ("#### १२.५", "12.5"),
+    ("#### （12）", "12"),
+    ("The answer is 42. " + "So it goes, as was to be shown. " * 40, "42"),
+    ("#### (12)", "12"),
+    ("#### [12]", "12"),
+    ("#### `12`", "12"),
+    ("#### *12*", "12"),
+    ("#### __12__ apples", "12"),
+    ("#### 12 apples!", "12"),
+    ("#### 12 — that is all.", "12"),
+    ("#### $3/hour", "3"),
+    ("#### 12 m/s", "12"),
+    ("#### 12 kg/m^3", "12"),
+    ("#### 5 s^-1", "5"),
+    ("#### 12 twenty-cent coins", "12"),
+    ("#### 3 times", "3"),
+    ("#### She drinks 3 a day", "3"),
+    ("#### total = 3 * 4 = 12 apples", "12"),
+    ("#### f(x) = 12", "12"),
+    ("#### 12 (apples)", "12"),
+    ("#### 3°", "3"),
+    ("#### Tom's 12", "12"),
+    ("#### it’s 12", "12"),
+    ("#### 12 o'clock", "12"),
+]
+
+
+@pytest.mark.parametrize("text, value", WHOLE)
+def test_a_whole_is_read(text, value):
+    assert read_answer(text) == Answer(Fraction(value))
+
+
+def test_length_does_not_decide():
+    for count in (1, 10, 1000, 20_000):
+        assert read_answer("The answer is 42" + " indeed" * count) == Answer(Fraction(42))
+        assert read_answer("The answer is 42" + " indeed" * count + " 7") is None
+
+
+NUMERALS = st.integers(0, 999).map(str) | st.decimals(0, 99, places=2).map(str)
+OPERATORS = ("+", "-", "*", "/", "^", "×", "÷", "±", "~", "<", ">", "≤", "|", "√", "**", "_", "\\", "&", "#", "@")
+VARIABLES = ("x", "y", "n", "π", "(x)", "pi", "sqrt(x)", "e", "k", r"\alpha")
+
+
+@given(NUMERALS, st.sampled_from(OPERATORS), st.sampled_from(VARIABLES), st.sampled_from(["", " "]), st.booleans())
+def test_an_expression_around_a_numeral_is_unparsed(numeral, operator, variable, gap, first):
+    parts = (numeral, operator, variable) if first else (variable, operator, numeral)
+    assert read_answer("#### " + gap.join(parts)) is None
+
+
+@given(
+    NUMERALS, NUMERALS, st.sampled_from(["+", "-", "*", "^", ":", ", ", " to ", " or ", " and ", "..", "_", "x", ") ("])
+)
+def test_two_numerals_are_not_one(left, right, between):
+    assert read_answer(f"#### {left}{between}{right}") is None
+
+
+SURROUNDINGS = [
+    "{}",
+    "{}.",
+    "x = {}",
+    "({})",
+    "**{}**",
+    "{} apples",
+    "it is {}",
+    "**{}** apples.",
+    "{} km/h",
+    "$ {}",
+    "“{}”",
+]
+
+
+@given(st.integers(-(10**12), 10**12), st.integers(0, 99), st.sampled_from(SURROUNDINGS), st.sampled_from([",", ""]))
+def test_a_number_in_what_may_stand_beside_it_is_read_exactly(whole, cents, surroundings, commas):
+    number = f"{whole:{commas}}.{cents:02d}"
+    assert read_answer("#### " + surroundings.format(number)) == Answer(Fraction(f"{whole}.{cents:02d}"))
+
+
 def rendered(number, style, numerator, denominator):
     """A number in one of the forms that must all read as the same rational."""
     return {

@@ -1,5 +1,6 @@
 import json
 import random
+import re
 from fractions import Fraction
 
 import pytest
@@ -51,8 +52,8 @@ def test_generated_problems_are_questions_too():
         ({"question": "a?", "answer": "seven"}, "row 1: reference answer: no single number in 'seven'"),
         ({"question": "a?", "answer": "5 #### "}, "row 1: reference answer: no single number"),
         ({"question": "a?", "anwser": "#### 1"}, "row 1: no text under 'answer'; did you mean 'anwser'?"),
-        ({"question": " ", "answer": "#### 1"}, "row 1: no text under 'question'"),
-        ({"question": ["a"], "answer": "#### 1"}, "row 1: no text under 'question'"),
+        ({"question": " ", "answer": "#### 1"}, "row 1: 'question' is empty; must be text"),
+        ({"question": ["a"], "answer": "#### 1"}, "row 1: 'question' is list; must be text"),
         ("[1]", "row 1: got list; must be an object"),
         ("{", "row 1: not JSON"),
     ],
@@ -65,7 +66,7 @@ def test_bad_rows_are_named(tmp_path, row, says):
 
 
 def test_missing_and_empty_files_are_named(tmp_path):
-    with pytest.raises(BadInput, match="cannot read"):
+    with pytest.raises(BadInput, match="no such file"):
         load_questions(tmp_path / "none.jsonl")
     with pytest.raises(BadInput, match="has no rows"):
         load_questions(written(tmp_path / "empty.jsonl"))
@@ -78,3 +79,26 @@ def test_overlap_of_test_and_train_is_named():
         BadInput, match="1 are training questions too; the first is test row 1, training row 1: 'how  few"
     ):
         check_disjoint(train, [Question.of("Which?", "#### 1"), Question.of("how  few?", "#### 1")])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path):
+    file = tmp_path / "questions.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"question": "2 + 2?", "answer": "4"}\n')
+    assert [question.text for question in load_questions(file)] == ["2 + 2?"]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ('{"question": null, "answer": "4"}', "'question' is null; must be text or a number"),
+        ('{"question": ["2 + 2?"], "answer": "4"}', "'question' is list; must be text or a number"),
+        ('{"question": true, "answer": "4"}', "'question' is bool; must be text or a number"),
+        ('{"question": " ", "answer": "4"}', "'question' is empty; must be text or a number"),
+        ('{"questoin": "2 + 2?", "answer": "4"}', "no text under 'question'; did you mean 'questoin'?"),
+    ],
+)
+def test_what_is_under_a_name_is_said(tmp_path, row, words):
+    file = tmp_path / "questions.jsonl"
+    file.write_text(row + "\n")
+    with pytest.raises(BadInput, match=re.escape(words)):
+        load_questions(file)

@@ -339,7 +339,7 @@ if importlib.util.find_spec("reasoning_gym"):
         ({"source": "reasoning_gym", "test": "a.jsonl"}, "test: 'a.jsonl'; must be empty, reasoning_gym makes"),
         ({"source": "file"}, "train: ''; must be a file of questions for source = 'file'"),
         ({"source": "file", "train": "some/hub"}, "train: 'some/hub'; no such file, as source = 'file' needs"),
-        ({"source": "file", "train": "none.jsonl"}, "questions: cannot read none.jsonl"),
+        ({"source": "file", "train": "none.jsonl"}, "none.jsonl: no such file"),
         ({"source": "gsm8k", "perturbation": "order"}, "perturbation: 'order'; must be 'none' for source = 'gsm8k'"),
         ({"seed": -1}, "seed = -1: must be in [0, inf)"),
     ],

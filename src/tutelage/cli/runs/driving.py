@@ -9,7 +9,7 @@ from tutelage.cli import DONE, FAILED, INTERRUPTED
 from tutelage.cli.reporting import publish
 from tutelage.cli.runs.jobs import Job
 from tutelage.lab.errors import BadInput
-from tutelage.lab.interruption import leave
+from tutelage.lab.process.interruption import leave
 from tutelage.lab.study import RunResult, Study
 
 

@@ -21,8 +21,8 @@ from tutelage.cli import DONE, INTERRUPTED
 from tutelage.cli.runs.child import order
 from tutelage.cli.runs.jobs import Job
 from tutelage.lab.driver import Interrupted
-from tutelage.lab.interruption import StopRequest
-from tutelage.lab.progress import clock
+from tutelage.lab.process.interruption import StopRequest
+from tutelage.lab.process.progress import clock
 from tutelage.lab.storage.record import RunFolder, read_results
 from tutelage.lab.study import RunResult
 

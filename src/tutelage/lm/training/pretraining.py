@@ -17,7 +17,7 @@ from tutelage.backends.torch_state import from_arrays, to_arrays
 from tutelage.backends.torch_threads import single_threaded
 from tutelage.lab.configuration import validate
 from tutelage.lab.errors import BadInput
-from tutelage.lab.progress import Progress
+from tutelage.lab.process.progress import Progress
 from tutelage.lab.storage import checkpoint
 from tutelage.lm import folders
 from tutelage.lm.tokens import begin_with_bos, fingerprint, raw_prompts_ids

@@ -6,50 +6,16 @@ Nothing of the text is evaluated; whatever is not exactly one number is unparsed
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
 from tutelage.lab.errors import BadInput
+from tutelage.posttraining.grading.notation import Answer, single_number
 
-_CUE = re.compile(r"\banswer\b[\s*_]*(?:is\b\s*:?|[:=])", re.IGNORECASE)
+_CUE = re.compile(r"\banswer\b[\s*_]*(?:is\b\s*[:：]?|[:：=])", re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
-_LONGEST = 300
-"""Characters of a line that is still read for an answer."""
-
-_LATEX = (
-    (re.compile(r"\\(?:left|right|displaystyle|[!,;:])"), ""),
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"\\[dtc]?frac\s*\{\s*([^{}]*?)\s*\}\s*\{\s*([^{}]*?)\s*\}"), r" \1/\2 "),
-    (re.compile(r"\\[dtc]?frac\s*([0-9])\s*([0-9])"), r" \1/\2 "),
-    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?"), " degrees "),
-    (re.compile(r"\\(?:times|cdot)"), "*"),
-    (re.compile(r"\\([$%])"), r"\1"),
-    (re.compile(r"\\[()\[\] ]"), " "),
-)
-_CURRENCY = re.compile(r"[$€£¥₹]")
-_POWER_OF_TEN = re.compile(r"(?<=[0-9.])\s*[x*×]\s*10\s*\^\s*\{?\s*([-+]?[0-9]+)\s*\}?")
-_POWER = re.compile(r"[0-9)}]\s*\^")
-_DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
-_NUMBER = re.compile(
-    rf"""(?P<sign>(?:^\s*[-+]\s*)|(?<![\w.)\]}}])[-+])?
-    (?<![A-Za-z0-9_^])
-    (?: (?P<whole>[0-9]+)\s+(?:and\s+)?(?P<top>[0-9]+)\s*/\s*(?P<bottom>[0-9]+)
-      | (?P<number>{_DECIMAL})(?:[eE](?P<exponent>[-+]?[0-9]+))?(?:\s*/\s*(?P<over>{_DECIMAL}))? )
-    (?:\s*(?P<percent>%|per\s?cent\b)|\s*(?P<scale>thousand|million|billion|trillion)\b)?""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-
-
-class Answer(NamedTuple):
-    """An exact number, and whether it was given in percent (then `value` is the number before the sign)."""
-
-    value: Fraction
-    percent: bool = False
 
 
 class Graded(NamedTuple):
@@ -73,7 +39,7 @@ def after_marker(text: str) -> str | None:
     tail = text[place + 4 :]
     if "nswer" in text or "NSWER" in text:
         for cue in _CUE.finditer(text, max(place, 0)):
-            place, tail = cue.start(), text[cue.end() :].lstrip(" \t\r\n*_:")
+            place, tail = cue.start(), text[cue.end() :].lstrip(" \t\r\n*_:：")
     boxed = text.rfind("\\boxed")
     if boxed > place:
         return _braced(text[boxed + len("\\boxed") :])
@@ -82,28 +48,18 @@ def after_marker(text: str) -> str | None:
 
 @lru_cache(maxsize=1 << 16)
 def parse_answer(text: str) -> Answer | None:
-    """The one number in the text, exactly; None if there is none, or more than one.
+    """The one number in the text, exactly; None if there is none, more than one, or one that is part of something.
 
     Understood: thousands commas, currency signs, percent, a trailing dot, fractions `3/4`, mixed numbers `1 1/2`, signs
-    (Unicode ones too), `1.5e3`, `2 x 10^3`, `1.5 million`, words before and units after it (`12 km/h`, `5 m^2`),
-    LaTeX spacing and numeric `\\frac`. After an equals sign (`x = 3`) only the last side counts.
+    (Unicode ones too), `1.5e3`, `2 x 10^3`, `1.5 million`, digits of any script, words before and units after it
+    (`12 km/h`, `5 m^2`), emphasis, LaTeX spacing and numeric `\\frac`. After an equals sign (`x = 3`) only the last
+    side counts. `tutelage.posttraining.grading.notation` says what may stand beside a number; of `x+1`, `3x`, `5!`,
+    `|-3|`, `-(3)`, `v1.2`, `3-5` or `4 10/3` no part is read.
     """
     text = text.strip()
     if _WHOLE.fullmatch(text):
         return Answer(Fraction(int(text)))
-    if len(text) > _LONGEST:
-        return None
-    if not text.isascii():
-        text = "".join(map(_ascii, text))
-    if "\\" in text or "{" in text:
-        for pattern, replacement in _LATEX:
-            text = pattern.sub(replacement, text)
-    text = _CURRENCY.sub("", text).rpartition("=")[2]
-    text = _POWER_OF_TEN.sub(r"e\1", text)
-    if "\\" in text or _POWER.search(text):
-        return None
-    found = list(_NUMBER.finditer(text))
-    return _value(found[0]) if len(found) == 1 else None
+    return single_number(text)
 
 
 def read_answer(text: str) -> Answer | None:
@@ -171,41 +127,3 @@ def _braced(text: str) -> str:
         if depth == 0:
             return text[1:place] if place else text.partition("\n")[0]
     return text[1:].partition("\n")[0]
-
-
-def _ascii(character: str) -> str:
-    """Compatibility forms of a character, spelt so that `2½` does not become 21/2, nor `10²` 102."""
-    if character.isascii():
-        return character
-    plain = unicodedata.normalize("NFKC", character)
-    if "\u2044" in plain:
-        return " " + plain.replace("\u2044", "/") + " "
-    if unicodedata.decomposition(character).startswith("<super>"):
-        return "^" + plain
-    return "-" if plain == "\u2212" else plain
-
-
-def _value(match: re.Match[str]) -> Answer | None:
-    # Untrusted text: no number of thousands of digits, neither written out nor by its exponent.
-    exponent = match["exponent"] or "0"
-    if len(match[0]) > 100 or abs(int(exponent)) > 100:
-        return None
-    try:
-        if match["whole"]:
-            value = Fraction(match["whole"]) + Fraction(int(match["top"]), int(match["bottom"]))
-        else:
-            value = decimal(match["number"]) * Fraction(10) ** int(exponent)
-            if match["over"]:
-                value /= decimal(match["over"])
-    except ZeroDivisionError:
-        return None
-    if match["sign"] and "-" in match["sign"]:
-        value = -value
-    if match["scale"]:
-        value *= _SCALES[match["scale"].lower()]
-    return Answer(value, percent=bool(match["percent"]))
-
-
-def decimal(digits: str) -> Fraction:
-    """`1,234.50`, `12.` or `.5`, exactly."""
-    return Fraction(digits.replace(",", "").rstrip(".") or "0")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from tutelage.lab.errors import BadInput, nearest
-from tutelage.posttraining.grading.answers import decimal
+from tutelage.posttraining.grading.notation import decimal
 
 Level = Literal["exact", "normalised", "equation"]
 LEVELS = ("exact", "normalised", "equation")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.lab.errors import BadInput, nearest
+from tutelage.lab.files import read_text
 from tutelage.posttraining.grading.answers import Answer, reference_answer
 from tutelage.posttraining.grading.solutions import numbers_in, steps
 from tutelage.posttraining.wordmath.problems import Problem
@@ -95,10 +96,7 @@ def read_rows(path: Path | str) -> list[Any]:
         BadInput: the file cannot be read, is not JSON, or has no rows.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"questions: cannot read {path}: {error}") from None
+    text = read_text(path)
     rows: list[Any] = []
     if text.lstrip().startswith("[") and path.suffix == ".json":
         try:
@@ -124,8 +122,13 @@ def field_text(row: Any, name: str, place: str) -> str:
     """
     if not isinstance(row, Mapping):
         raise BadInput(f"{place}: got {type(row).__name__}; must be an object")
-    if not isinstance(row.get(name), str | int | float) or not str(row[name]).strip():
+    if name not in row:
         raise BadInput(f"{place}: no text under {name!r}{nearest(name, map(str, row))}")
+    if isinstance(row[name], bool) or not isinstance(row[name], str | int | float):
+        kind = "null" if row[name] is None else type(row[name]).__name__
+        raise BadInput(f"{place}: {name!r} is {kind}; must be text or a number")
+    if not str(row[name]).strip():
+        raise BadInput(f"{place}: {name!r} is empty; must be text or a number")
     return str(row[name])
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tutelage.cli import main
-from tutelage.lab.memory import Array, TooLarge, in_words, refuse_beyond, total_bytes
+from tutelage.lab.process.memory import Array, TooLarge, in_words, refuse_beyond, total_bytes
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_need_is_what_stays_and_the_largest_of_what_passes():

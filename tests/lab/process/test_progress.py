@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from tutelage.lab import progress
-from tutelage.lab.progress import Progress, clock, short
+from tutelage.lab.process import progress
+from tutelage.lab.process.progress import Progress, clock, short
 
 
 class Clock:
