@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import io
 import json
 import os
@@ -361,3 +362,28 @@ def test_arms_without_the_headline_figure_are_summed_up_by_one_that_they_have():
     assert driving.headline(toy_study.study, ended) == "slope 0.5, 1.5 (seed 1, 3)"
     with_it = [dataclasses.replace(ended[0], figures={"slope": 0.5, toy_study.study.headline: 7.0})]
     assert driving.headline(toy_study.study, with_it) == f"{toy_study.study.headline} 7 (seed 1)"
+
+
+def test_a_report_says_what_does_not_fit_its_study(capsys, monkeypatch):
+    """An arm or a setting changed by hand is shown, and said; a folder as it was made has nothing to say."""
+    monkeypatch.setattr(reporting, "publish", PUBLISH)
+    assert main(["run", "bandit", "--quiet"]) == 0
+    folder = Path("runs/bandit-quick/greedy/seed-0")
+    record = json.loads((folder / "config.json").read_text())
+
+    def told(**changes) -> str:
+        (folder / "config.json").write_text(json.dumps({**record, **changes}))
+        capsys.readouterr()
+        assert main(["report", str(folder)]) == 0
+        shown = capsys.readouterr().out
+        sentence = next((line for line in shown.splitlines() if "shown as its files say" in line), "")
+        page = (folder / "report.html").read_text()
+        assert sentence in html.unescape(page) and "<b>greedier" not in page
+        return sentence
+
+    assert told() == ""
+    assert "bandit has no arm '<b>greedier</b>'" in told(arm="<b>greedier</b>")
+    assert "for the arm 'uniform' at the preset 'quick'" in told(arm="uniform")
+    assert "bandit has no preset 'quicker'" in told(preset="quicker")
+    assert "there is no study 'burglar' here" in told(study="burglar")
+    assert "no such setting" in told(config={**record["config"], "greed": 1})

@@ -31,9 +31,9 @@ def publish(folders: Sequence[Path], study: Study | None, out: Path | None = Non
     """Write the page, print the table and say where the page is."""
     from tutelage.lab.report import terminal_table, write_report
 
-    page = write_report(folders, out, study=study)
+    page = write_report(folders, out, study=study, known=studies.STUDIES)
     if table:
-        terminal_table(folders, study=study)
+        terminal_table(folders, study=study, known=studies.STUDIES)
     print(f"report: {page}", flush=True)
 
 

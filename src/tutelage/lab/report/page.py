@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,16 @@ from tutelage.lab.errors import BadInput
 from tutelage.lab.overrides import flag
 from tutelage.lab.report import claims, curves, exhibits, numbers, tables
 from tutelage.lab.report.document import document
+from tutelage.lab.report.fitting import misfits
 from tutelage.lab.report.gather import Material, ShownExhibit, gather
 from tutelage.lab.report.markup import Markup, element
 from tutelage.lab.storage import atomic, record
 from tutelage.lab.study import Exhibit, Study
 
 
-def write_report(paths: Sequence[Path], out: Path | None = None, *, study: Study | None = None) -> Path:
+def write_report(
+    paths: Sequence[Path], out: Path | None = None, *, study: Study | None = None, known: Collection[str] = ()
+) -> Path:
     """Write the report of run folders and study folders, and return where it is.
 
     What is missing or torn is named in the page; it does not keep the page from coming.
@@ -29,6 +32,7 @@ def write_report(paths: Sequence[Path], out: Path | None = None, *, study: Study
         out: the HTML file; by default `report.html` in the first folder.
         study: gives the paper, the defaults, the roles of arms, the headline and the published figures. Without it
             (or where the runs are of another study) the page shows what the folders alone say.
+        known: names of the studies that there are, so that a run of none of them is said to be one; empty: any may be.
 
     Raises:
         BadInput: a path is no folder or holds nothing to report, or the page cannot be written.
@@ -38,6 +42,7 @@ def write_report(paths: Sequence[Path], out: Path | None = None, *, study: Study
     material = gather(folders)
     if study is not None and any(run.study != study.name for run in material.runs):
         study = None
+    material.problems += misfits(material, study, known)
     panels = material.panels
     if study is not None and study.panels:
         drawn = _drawn(material, study)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tutelage.lab.report import claims, numbers, summary
+from tutelage.lab.report.fitting import misfits
 from tutelage.lab.report.gather import Material, gather
 from tutelage.lab.study import Study
 
@@ -18,7 +19,9 @@ _FIGURES = 4
 _COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
-def terminal_table(paths: Sequence[Path], *, study: Study | None = None, console: Console | None = None) -> None:
+def terminal_table(
+    paths: Sequence[Path], *, study: Study | None = None, known: Collection[str] = (), console: Console | None = None
+) -> None:
     """Print claims and headline figures of run and study folders; plain lines where nobody watches a terminal.
 
     Raises:
@@ -26,6 +29,8 @@ def terminal_table(paths: Sequence[Path], *, study: Study | None = None, console
     """
     material = gather([Path(path) for path in paths])
     console = console or Console()
+    for problem in misfits(material, study, known):
+        console.print(_printable(problem), markup=False, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         for line in _lines(material, study):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
