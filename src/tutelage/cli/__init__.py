@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tutelage import studies
+from tutelage.cli.streams import tolerate
 from tutelage.lab.errors import BadInput, nearest
 from tutelage.lab.naming import resolve
 
@@ -81,6 +82,7 @@ def overview() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    tolerate()
     try:
         return _dispatch(arguments)
     except BadInput as error:
