@@ -34,6 +34,8 @@ def folder(tmp_path_factory) -> Path:
     np.save(root / "nan.npy", np.array([[1.0, 2.0], [np.nan, 1.0]]))
     np.save(root / "zero.npy", np.zeros((2, 8)))
     np.save(root / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.savez(root / "evaluations.npz", timesteps=np.arange(50), results=np.ones((50, 5)), ep_lengths=np.ones((50, 5)))
+    np.save(root / "huge.npy", np.full((2, 100), 1e308))
     (root / "ragged.csv").write_text("1,2,3\n1,2\n")
     (root / "words.csv").write_text("step,reward\n1,2\n")
     (root / "notes.txt").write_text("1")
@@ -106,6 +108,12 @@ def test_every_seed_of_a_run_is_a_rollout(capsys):
             "--figure rewad: runs/bandit-quick/greedy has no such figure; did you mean 'reward'?",
         ),
         ("many.npz", "many.npz: choose by --figure among left, right"),
+        (
+            "evaluations.npz",
+            "evaluations.npz: Stable-Baselines3's evaluations: `results` are returns [evaluations, epis",
+        ),
+        ("evaluations.npz --figure results", "evaluations.npz: Stable-Baselines3's evaluations"),
+        ("huge.npy", "rewards: entries of 1e+308 overflow when they are summed; give them in another unit"),
         ("rewards.npy --figure x", "--figure x: rewards.npy holds no named series"),
         ("cube.npy", "cube.npy: shape (2, 2, 2); must be [rollouts, steps]"),
         ("short.npy", "short.npy: 1 steps less the 0 skipped; need 2"),

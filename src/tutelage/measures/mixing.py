@@ -249,6 +249,8 @@ def _rollouts(rewards: ArrayLike) -> np.ndarray:
     broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if broken.size:
         raise BadInput(f"rewards: rollouts {broken[:5].tolist()} have entries that are not finite")
+    if (largest := float(np.abs(values).max())) > np.finfo(np.float64).max / (4 * values.size):
+        raise BadInput(f"rewards: entries of {largest:.3g} overflow when they are summed; give them in another unit")
     return values
 
 

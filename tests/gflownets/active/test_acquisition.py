@@ -29,6 +29,10 @@ def boxes_of(front, reference=None):
 def test_a_certain_candidate_is_expected_to_add_what_it_adds(candidate, gain):
     boxes, mean = boxes_of(FRONT), jnp.asarray(candidate, jnp.float32)
     assert float(improvement(mean, boxes)) == pytest.approx(gain, abs=1e-6)
+    for deviation in (0.0, 1e-30):
+        assert float(jnp.exp(log_ehvi(mean, jnp.full(2, deviation, jnp.float32), boxes))) == pytest.approx(
+            gain, rel=1e-5
+        )
     assert float(jnp.exp(log_ehvi(mean, jnp.full(2, 1e-7, jnp.float32), boxes))) == pytest.approx(gain, rel=1e-5)
     assert float(jnp.exp(log_improvement(mean, boxes, 1e-4))) == pytest.approx(gain, rel=2e-3)
 

@@ -44,12 +44,17 @@ def log_h(z: Float[Array, "*s"]) -> Float[Array, "*s"]:
 
 
 _LOG_SQRT_2PI = 0.9189385332046727
+_CERTAIN = 1e-12
+"""A deviation that is as good as none, and still divides."""
 
 
 def log_ehvi(mean: Float[Array, "*b M"], deviation: Float[Array, "*b M"], boxes: Boxes) -> Float[Array, "*b"]:
-    """log of the expected hypervolume improvement of independent N(mean, deviation²)."""
+    """log of the expected hypervolume improvement of independent N(mean, deviation²).
+
+    A deviation of 0 is that of a known value: its plain improvement, finite also where there is none.
+    """
     lower, upper, valid = _sides(boxes)
-    mean, deviation = mean[..., None, :], deviation[..., None, :]
+    mean, deviation = mean[..., None, :], jnp.maximum(deviation[..., None, :], _CERTAIN)
     above = log_h((mean - lower) / deviation)
     # An open side has h(−∞) = 0, which is not computed: its gradient would be 0/0.
     closed = jnp.isfinite(upper)

@@ -45,6 +45,8 @@ def report(chosen: ReportArguments) -> None:
         print(json.dumps(_record(found, rewards), indent=2, ensure_ascii=False))
         return
     print(f"{rewards.source}: {_counted(len(values))} of {length} steps; one step is {rewards.step}")
+    if len(values) > length:
+        print("  (rows were taken for rollouts and columns for steps; transpose the array if it is the other way)")
     print(found)
     wider = [judged(2 * chosen.eps)] if chosen.absolute or 2 * chosen.eps < 1 else []
     _print_table([judged(chosen.eps / 2), found, *wider])
@@ -87,6 +89,11 @@ def _of_file(path: Path, figure: str) -> np.ndarray:
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded:
+        if {"timesteps", "results"} <= {*loaded.files}:
+            raise BadInput(
+                f"{path}: Stable-Baselines3's evaluations: `results` are returns [evaluations, episodes], not rewards "
+                "of consecutive steps; give the rewards of every step, [rollouts, steps]"
+            )
         return loaded[_choice(figure, dict.fromkeys(loaded.files), str(path))]
 
 
