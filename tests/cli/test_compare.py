@@ -74,6 +74,16 @@ def test_too_few_seeds_are_said_plainly(capsys):
     assert "[" not in text.replace("[0", "")
 
 
+def test_damaged_runs_are_left_out_and_said(capsys, tmp_path):
+    cut = tmp_path / "cut" / "seed-2"
+    shutil.copytree("runs/bandit-quick/greedy", tmp_path / "cut")
+    (cut / "metrics.jsonl").write_text("")
+    assert main(["compare", "runs/bandit-quick/greedy", str(tmp_path / "cut")]) == 0
+    problem = f"{cut}/metrics.jsonl is not as it was when result.json was written"
+    line = f"{cut} is damaged and left out: {problem}; to mend it: tutelage resume {cut}"
+    assert line in capsys.readouterr().out.splitlines()
+
+
 def test_unfinished_runs_are_left_out_and_said(capsys, tmp_path):
     shutil.copytree("runs/bandit-quick/greedy", tmp_path / "cut")
     (tmp_path / "cut/seed-2/result.json").unlink()

@@ -159,7 +159,8 @@ def test_a_folder_of_another_study_is_refused(capsys):
         assert capsys.readouterr().err == f"tutelage: {line}\n"
     Path("mine/study.json").write_text("[")
     assert main(["resume", "mine"]) == 2
-    assert capsys.readouterr().err == "tutelage: mine/study.json: is not JSON\n"
+    line = "mine/study.json: is not JSON; the same `tutelage study …` command writes it again"
+    assert capsys.readouterr().err == f"tutelage: {line}\n"
 
 
 def test_report_of_folders(capsys, monkeypatch):

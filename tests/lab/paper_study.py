@@ -194,10 +194,10 @@ def write_run(folder: Path, arm: str, seed: int, *, exhibits: bool = False) -> P
         "peak_memory_bytes": int(7.4e8),
     }
     result = about | {"step": NUM_UPDATES, "figures": {str(seed): last}, **cost, "device": "CPU, 2 cores"}
-    _write(folder / "result.json", result | {"finished": True})
     if exhibits:
         (folder / "figures").mkdir(exist_ok=True)
         record.write_exhibits(folder / "figures", list(_exhibits(rng, arm)))
+    record.write_result(record.RunFolder(folder), result | {"finished": True})
     return folder
 
 

@@ -27,6 +27,7 @@ from tutelage.lab import configuration, driver
 from tutelage.lab.errors import BadInput
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.storage import atomic, checkpoint
+from tutelage.lab.storage.lines import read_lines
 from tutelage.lab.storage.record import RunFolder
 from tutelage.lab.study import RunResult, Study
 
@@ -239,7 +240,7 @@ def test_a_crash_at_any_write(undisturbed: Path, tmp_path: Path, monkeypatch: py
         if left < 0:
             raise Crash
 
-    fsync, replace, write = os.fsync, Path.replace, driver.record.Lines.write
+    fsync, replace, write = os.fsync, Path.replace, driver.Lines.write
 
     def torn(self: Any, records: Any) -> None:
         try:
@@ -257,7 +258,7 @@ def test_a_crash_at_any_write(undisturbed: Path, tmp_path: Path, monkeypatch: py
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", lambda descriptor: (tick(), fsync(descriptor))[1])
             patch.setattr(Path, "replace", lambda self, target: (tick(), replace(self, target))[1])
-            patch.setattr(driver.record.Lines, "write", torn)
+            patch.setattr(driver.Lines, "write", torn)
             try:
                 go(folder, schedule__num_updates=8, schedule__checkpoint_every=4)
                 crashes = False
@@ -287,7 +288,7 @@ def kill(tmp_path: Path, *, kills: int, seed: int) -> None:
     run_to_end(words[0])
     run_with_kills(words[1], tmp_path / "b", kills=kills, seed=seed, longest=0.2)
     assert_same_run(tmp_path / "a", tmp_path / "b")
-    assert len({line["session"] for line in RunFolder(tmp_path / "b").timing()}) >= kills // 2
+    assert len({line["session"] for line in read_lines(tmp_path / "b" / "timing.jsonl")}) >= kills // 2
 
 
 # Asked to stop.
@@ -336,7 +337,7 @@ def test_an_evaluation_that_was_due_when_stopped_is_made_up_for(undisturbed: Pat
         with pytest.raises(driver.Interrupted):
             go(tmp_path / "run", of=with_program(Signalling))
         newest = checkpoint.load(checkpoint.steps(tmp_path / "run" / "checkpoints")[-1][1])
-        assert (newest.step, newest.extra) == (12, {"evaluated": False})
+        assert (newest.step, newest.extra["evaluated"]) == (12, False)
         shutil.rmtree(tmp_path / "run") if _ == 0 else None
     go(tmp_path / "run")
     assert_same_run(tmp_path / "run", undisturbed)

@@ -66,8 +66,11 @@ def sides(folder: Path) -> dict[str, Side]:
         record = RunFolder(file.parent)
         if not record.exists():
             continue
-        if not record.finished():
-            unfinished += 1
+        standing = record.standing()
+        if standing.word == "damaged":
+            print(f"{file.parent} is damaged and left out: {standing.problem}; to mend it: {record.mending}")
+        if standing.word != "finished":
+            unfinished += standing.word == "unfinished"
             continue
         config = record.config()
         arm = str(config["arm"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
@@ -115,8 +116,11 @@ def _judged(runs: Path) -> Iterator[tuple[Path, dict[str, Any], Counter[str]]]:
             record = json.loads(plan.read_text(encoding="utf-8"))
             claims = json.loads((plan.parent / "claims.json").read_text(encoding="utf-8"))["claims"]
             yield plan.parent, dict(record), Counter(str(claim["verdict"]) for claim in claims)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        except FileNotFoundError:
+            continue  # not judged yet
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            line = f"{plan.parent}: study.json or claims.json is damaged; the command that made them makes them again"
+            print(f"tutelage: {line}", file=sys.stderr)
 
 
 def _written(file: Path) -> float:

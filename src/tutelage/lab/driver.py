@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import resource
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +26,10 @@ from tutelage.lab.process.progress import Progress, clock
 from tutelage.lab.program import Figures, Program, State
 from tutelage.lab.schedule import Schedule
 from tutelage.lab.storage import atomic, checkpoint, record
+from tutelage.lab.storage.lines import Lines
 from tutelage.lab.storage.record import RunFolder
+from tutelage.lab.storage.recovery import best_so_far, recover
+from tutelage.lab.storage.timing import Timing
 from tutelage.lab.study import Config, RunResult, Study
 
 
@@ -87,7 +87,7 @@ def run(
             head = {"format": record.FORMAT, "study": study.name, "arm": arm, "preset": preset, "seeds": seeds}
             tail = {"overrides": dict(overrides or {}), "config": asked["config"], "versions": record.versions()}
             atomic.write_json(files.config_file, head | tail)
-        if not files.finished():
+        if files.standing().word != "finished":
             console = console or Console(stderr=True)
             key = checkpoint.config_hash(asked)
             session = _Session(study, arm, preset, config, seeds, files, key, console, quiet, leave)
@@ -113,7 +113,7 @@ def finished(study: Study, arm: str, config: Config, seeds: Sequence[int], folde
     chunk_size(config.schedule)
     files = RunFolder(folder)
     _refuse_other_run(files, _asked(study, arm, config, check_seeds(seeds)))
-    return files.finished()
+    return files.standing().word == "finished"
 
 
 def chunk_size(schedule: Schedule) -> int:
@@ -206,7 +206,6 @@ class _Session:
         self.schedule: Schedule = config.schedule
         self.chunk = chunk_size(config.schedule)
         self.started = time.monotonic()
-        self.number = 1 + max((line["session"] for line in files.timing()), default=0)
         self.updates, self.update_seconds = 0, 0.0
         self.saved: tuple[int, bool] = (0, True)  # step, and whether its evaluation was done
         self.saved_at = self.started
@@ -222,7 +221,7 @@ class _Session:
             except OSError as error:
                 raise atomic.unwritable(folder, error) from error
             atomic.sweep(folder)
-        found, notes = checkpoint.latest_good(self.files.checkpoints, config_hash=self.hash)
+        found, notes = recover(self.files, config_hash=self.hash, best_figure=self.schedule.best_figure)
         step = found.step if found else 0
         unit, amount = self.study.work(self.config)
         self.progress = Progress(
@@ -236,13 +235,13 @@ class _Session:
             quiet=self.quiet,
         )
         with contextlib.ExitStack() as stack:
+            timing = Timing(self.files.timing_file, step, self.started)
+            self.timing = stack.enter_context(contextlib.closing(timing))
+            for note in [*notes, *timing.notes]:  # what was lost is said however quiet the run is to be
+                self.console.print(f"tutelage: {note}", markup=False, highlight=False, soft_wrap=True)
             stack.enter_context(self.progress)
             self.stop = stack.enter_context(StopRequest(self._asked_to_stop))
-            for note in notes:
-                self.progress.say(note)
-            record.heal(self.files.metrics_file, step, evaluated=found is None or found.extra["evaluated"])
-            self.metrics = stack.enter_context(contextlib.closing(record.Lines(self.files.metrics_file)))
-            self.timing = stack.enter_context(contextlib.closing(record.Lines(self.files.timing_file)))
+            self.metrics = stack.enter_context(contextlib.closing(Lines(self.files.metrics_file)))
             with self._holding("building"):
                 self.program: Program = self.study.program(self.config, self.seeds)
                 self.program.attach(self.files.path)
@@ -261,7 +260,7 @@ class _Session:
         self.progress.say("stopping; Ctrl-C again kills")
 
     def _interrupted(self) -> Interrupted:
-        return Interrupted(self.files.path, f"tutelage resume {shlex.quote(str(self.files.path))}")
+        return Interrupted(self.files.path, self.files.mending)
 
     @contextlib.contextmanager
     def _holding(self, what: str) -> Iterator[None]:
@@ -277,7 +276,7 @@ class _Session:
     def _restore(self, found: checkpoint.Checkpoint) -> State:
         self.progress.say(f"going on after update {found.step}")
         self.saved = found.step, found.extra["evaluated"]
-        self.best = max((value for _, value in self._evaluations()), default=-math.inf)
+        self.best = best_so_far(self.files, self.schedule.best_figure)
         try:
             return self.program.load(found.arrays)
         except BadInput as error:
@@ -348,14 +347,6 @@ class _Session:
                 self.best = value
                 self._write_checkpoint(self.files.checkpoints / checkpoint.BEST, state, step, evaluated=True)
 
-    def _evaluations(self) -> Iterator[tuple[int, float]]:
-        """Step and mean over seeds of the figure that makes a checkpoint the best, so far."""
-        values: dict[int, list[float]] = {}
-        for line in self.files.metrics():
-            if line["kind"] == "evaluation" and self.schedule.best_figure in line:
-                values.setdefault(line["step"], []).append(line[self.schedule.best_figure])
-        yield from ((step, math.fsum(found) / len(found)) for step, found in values.items())
-
     def _save(self, state: State, step: int, *, evaluated: bool) -> None:
         if self.saved == (step, evaluated):
             return
@@ -366,7 +357,7 @@ class _Session:
     def _write_checkpoint(self, path: Path, state: State, step: int, *, evaluated: bool) -> None:
         self.metrics.sync()
         arrays = self.program.save(state)
-        extra = {"evaluated": evaluated}
+        extra = {"evaluated": evaluated, "metrics": self.metrics.extent}
         checkpoint.save(path, arrays, step=step, seeds=self.seeds, config_hash=self.hash, extra=extra)
 
     def _conclude(self, state: State) -> None:
@@ -378,34 +369,21 @@ class _Session:
         self.metrics.sync()
         self._write_timing(self.schedule.num_updates)
         figures = {str(result.seed): result.figures for result in record.read_results(self.files.path)}
-        about = {"format": record.FORMAT, "study": self.study.name, "arm": self.arm, "preset": self.preset}
-        result = about | {
+        unit, amount = self.study.work(self.config)
+        result = {
+            "format": record.FORMAT,
+            "study": self.study.name,
+            "arm": self.arm,
+            "preset": self.preset,
             "seeds": self.seeds,
             "step": self.schedule.num_updates,
             "figures": figures,
-            **self._cost(),
+            **self.timing.cost(unit, amount * len(self.seeds)),
             "device": self.program.device(),
             "finished": True,
         }
-        atomic.write_json(self.files.result_file, result)
+        record.write_result(self.files, result)
         self.progress.say(f"finished in {clock(result['wall_seconds'])} · {self.progress.status()}")
-
-    def _cost(self) -> dict[str, Any]:
-        """Sums and peaks over all sessions, repeated work after a kill included: it was waited for."""
-        last = {line["session"]: line for line in self.files.timing()}.values()
-        seconds = math.fsum(line["update_seconds"] for line in last)
-        rate = sum(line["updates"] for line in last) / seconds if seconds > 0 else 0.0
-        unit, amount = self.study.work(self.config)
-        cost: dict[str, Any] = {
-            "wall_seconds": math.fsum(line["wall_seconds"] for line in last),
-            "compile_seconds": math.fsum(line["compile_seconds"] for line in last),
-            "updates_per_second": rate,
-            "work_per_second": {"unit": unit, "value": rate * amount * len(self.seeds)},
-            "peak_memory_bytes": max(line["peak_memory_bytes"] for line in last),
-        }
-        if device := max(line["peak_device_bytes"] for line in last):
-            cost["peak_device_memory_bytes"] = device
-        return cost
 
     def _write(self, kind: str, step: int, figures: list[Figures]) -> None:
         """Append one record per seed, after a look at every number."""
@@ -421,18 +399,13 @@ class _Session:
         self.metrics.write([label | dict(of_seed) for label, of_seed in zip(labelled, figures)])
 
     def _write_timing(self, step: int) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        line = {
-            "session": self.number,
-            "step": step,
-            "updates": self.updates,
-            "wall_seconds": time.monotonic() - self.started,
-            "compile_seconds": self.program.compile_seconds,
-            "update_seconds": self.update_seconds,
-            "peak_memory_bytes": peak if sys.platform == "darwin" else peak * 1024,  # Linux counts kilobytes
-            "peak_device_bytes": self.program.peak_device_bytes(),
-        }
-        self.timing.write([line])
+        self.timing.write(
+            step,
+            updates=self.updates,
+            update_seconds=self.update_seconds,
+            compile_seconds=self.program.compile_seconds,
+            peak_device_bytes=self.program.peak_device_bytes(),
+        )
 
     @contextlib.contextmanager
     def _compiling(self, verb: str) -> Iterator[None]:

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from tutelage.lab.errors import BadInput
 from tutelage.lab.storage import atomic, record
-from tutelage.lab.storage.record import Lines, RunFolder
+from tutelage.lab.storage.lines import Lines
+from tutelage.lab.storage.record import RunFolder
 from tutelage.lab.study import Exhibit
+
+ASKED = {"study": "minimax", "arm": "dr", "preset": "quick", "overrides": {}, "seeds": [0], "config": {}}
 
 
 def lines(folder: Path, *, evaluation: bool = True) -> list[dict]:
@@ -43,49 +46,9 @@ def test_plain_knows_numpy() -> None:
     assert atomic.plain(value) == {"a": 0.5, "b": [0, 1], "c": [True, "inf"], "3": 4}
 
 
-def test_a_line_still_being_written_is_left_out(tmp_path: Path) -> None:
-    records = lines(tmp_path)
-    file = tmp_path / "metrics.jsonl"
-    whole = file.read_bytes()
-    ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
-    for length in range(len(whole) + 1):
-        file.write_bytes(whole[:length])
-        complete = sum(end <= length for end in ends)
-        assert list(RunFolder(tmp_path).metrics()) == records[:complete]
-
-
-def test_appending_first_cuts_a_torn_line_away(tmp_path: Path) -> None:
-    records = lines(tmp_path)
-    path = tmp_path / "metrics.jsonl"
-    with path.open("ab") as file:
-        file.write(b'{"kind": "metr')
-    again = Lines(path)
-    again.write([{"kind": "metrics", "seed": 0, "step": 40}])
-    again.close()
-    assert list(RunFolder(tmp_path).metrics()) == [*records, {"kind": "metrics", "seed": 0, "step": 40}]
-
-
-@pytest.mark.parametrize(
-    ("step", "evaluated", "kept"), [(0, True, 0), (10, True, 2), (20, True, 6), (20, False, 4), (30, True, 10)]
-)
-def test_healing_ends_the_file_where_the_checkpoint_was(tmp_path: Path, step: int, evaluated: bool, kept: int) -> None:
-    records = lines(tmp_path)
-    path = tmp_path / "metrics.jsonl"
-    with path.open("ab") as file:
-        file.write(b'{"kind": "met')
-    record.heal(path, step, evaluated=evaluated)
-    assert [json.loads(line) for line in path.read_text().splitlines()] == records[:kept]
-
-
-def test_a_broken_line_in_the_middle_is_refused_by_number(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step\n{"step": 3}\n')
-    with pytest.raises(BadInput, match=r"line 2 of .*metrics\.jsonl is not JSON"):
-        list(RunFolder(tmp_path).metrics())
-
-
 def test_results_of_an_unfinished_run_are_what_there_is(tmp_path: Path) -> None:
     lines(tmp_path)
-    atomic.write_json(tmp_path / "config.json", {"arm": "dr", "seeds": [0, 1]})
+    atomic.write_json(tmp_path / "config.json", ASKED | {"seeds": [0, 1]})
     first, second = record.read_results(tmp_path)
     assert (first.arm, first.seed, second.seed) == ("dr", 0, 1)
     assert second.figures == {"x": 30.1}
@@ -98,9 +61,9 @@ def test_results_of_an_unfinished_run_are_what_there_is(tmp_path: Path) -> None:
 
 def test_results_of_a_finished_run_are_its_result_file(tmp_path: Path) -> None:
     lines(tmp_path)
-    atomic.write_json(tmp_path / "config.json", {"arm": "dr", "seeds": [0]})
+    atomic.write_json(tmp_path / "config.json", ASKED)
     result = {"figures": {"0": {"x": 9.0}}, "wall_seconds": 2.5, "work_per_second": {"unit": "steps", "value": 7.0}}
-    atomic.write_json(tmp_path / "result.json", result | {"format": 1, "step": 30, "finished": True})
+    record.write_result(RunFolder(tmp_path), result | {"step": 30, "finished": True})
     (only,) = record.read_results(tmp_path)
     assert only.figures == {"x": 9.0}
     assert only.cost == {"wall_seconds": 2.5, "work_per_second": 7.0}
@@ -109,10 +72,40 @@ def test_results_of_a_finished_run_are_its_result_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "complaint"), [("{", "is not JSON"), ("[]", "is not a JSON object")])
 def test_damaged_files_are_named(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(BadInput, match=rf"config\.json {complaint}"):
+    with pytest.raises(BadInput, match=rf"config\.json {complaint}; put the file back, or start over in another"):
         RunFolder(tmp_path).config()
     with pytest.raises(BadInput, match=r"cannot read .*result\.json: No such file"):
         RunFolder(tmp_path).result()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "metrics", "seed": 0}',
+        '{"kind": "x", "seed": 0, "step": 1}',
+        '{"kind": "metrics", "seed": 0, "step": 1.5}',
+        *(json.dumps({"kind": "metrics", "seed": 0, "step": 1, "x": value}) for value in ("word", None, [1], {})),
+    ],
+)
+def test_what_is_no_record_of_metrics_is_named_by_its_line(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "evaluation", "seed": 0, "step": 1, "x": "nan"}\n' + line + "\n")
+    with pytest.raises(BadInput, match=r"^line 2 of .*metrics\.jsonl is no record of metrics; mend the line or remove"):
+        list(RunFolder(tmp_path).metrics())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        *(({name: 3}, f"{name} = 3: not what a run folder holds") for name in ASKED),
+        ({"seeds": []}, r"seeds = \[\]: must be whole numbers, at least one"),
+        ({"seeds": [True]}, r"seeds = \[True\]: must be whole numbers, at least one"),
+    ],
+)
+def test_a_configuration_that_no_run_wrote_is_named(tmp_path: Path, change: dict, complaint: str) -> None:
+    atomic.write_json(tmp_path / "config.json", ASKED | change)
+    with pytest.raises(BadInput, match=rf"config\.json: {complaint}"):
+        RunFolder(tmp_path).config()
+    assert RunFolder(tmp_path).standing().word == "damaged"
 
 
 def test_exhibits_are_written_by_name(tmp_path: Path) -> None:
@@ -153,13 +146,6 @@ def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path: Path, monkeypatc
         atomic.write_json(path, {"new": 2})
     assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
     assert json.loads(path.read_text()) == {"old": 1}
-
-
-def test_appending_to_a_full_device_is_one_line() -> None:
-    file = Lines(Path("/dev/full"))
-    with pytest.raises(BadInput, match=r"^cannot write /dev/full: No space left on device$"):
-        file.write([{"step": 1}])
-    file.close()
 
 
 def test_versions_name_what_made_the_run() -> None:

@@ -92,27 +92,14 @@ def recorded(folder: Path) -> Job:
     """
     record = RunFolder(folder)
     found = record.config()
-    where = folder / "config.json"
-    for name, kind in {
-        "study": str,
-        "arm": str,
-        "preset": str,
-        "overrides": dict,
-        "seeds": list,
-        "config": dict,
-    }.items():
-        if not isinstance(found.get(name), kind):
-            raise BadInput(f"{where}: {name} = {found.get(name)!r}: not what a run folder holds")
-    seeds = found["seeds"]
-    if not seeds or not all(type(seed) is int for seed in seeds):
-        raise BadInput(f"{where}: seeds = {seeds!r}: must be whole numbers, at least one")
+    where = record.config_file
     study = studies.load(found["study"])
     try:
         arm_of(study, found["arm"])
         config = from_json(study.config, found["config"])
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
-    return Job(study, found["arm"], found["preset"], found["overrides"], config, tuple(seeds), folder)
+    return Job(study, found["arm"], found["preset"], found["overrides"], config, tuple(found["seeds"]), folder)
 
 
 @dataclass(frozen=True)
@@ -128,7 +115,10 @@ class StudyPlan:
     def write(self, folder: Path) -> None:
         """Write or widen `study.json`. Raises `BadInput` where the folder holds another study, preset or overrides."""
         if (folder / "study.json").is_file():
-            found = read_plan(folder)
+            try:
+                found = read_plan(folder)
+            except BadInput:  # a damaged one; what the runs are, their own files say
+                found = self
             for name in ("study", "preset", "overrides"):
                 theirs, ours = getattr(found, name), atomic.plain(getattr(self, name))
                 if theirs != ours:
@@ -142,8 +132,8 @@ def read_plan(folder: Path) -> StudyPlan:
     file = folder / "study.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        raise BadInput(f"{file}: is not JSON") from None
+    except (ValueError, RecursionError):
+        raise BadInput(f"{file}: is not JSON; the same `tutelage study …` command writes it again") from None
     kinds = {"study": str, "preset": str, "arms": list, "seeds": list, "overrides": dict}
     for name, kind in kinds.items():
         if not isinstance(found, dict) or not isinstance(found.get(name), kind):

@@ -18,7 +18,7 @@ import numpy as np
 
 from tutelage.lab.errors import BadInput
 from tutelage.lab.storage import atomic
-from tutelage.lab.storage.record import Lines, read_lines
+from tutelage.lab.storage.lines import Lines, read_lines
 
 FORMAT = 1
 _LONGEST = 200

@@ -5,6 +5,7 @@ Nothing here trusts a file. What cannot be read becomes a sentence in `Material.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,10 @@ import numpy as np
 
 from tutelage.lab.errors import BadInput
 from tutelage.lab.report.numbers import real
-from tutelage.lab.storage.record import RunFolder, costs
+from tutelage.lab.storage.record import LABELS, RunFolder, costs
 from tutelage.lab.study import RunResult
 from tutelage.lab.verdicts import Verdict, read_claims
 
-_LABELS = ("kind", "seed", "step")
 _LARGEST_EXHIBIT = 3_000_000
 """Bytes; one SVG beyond this would make the page too heavy for a phone."""
 
@@ -42,7 +42,12 @@ class ShownExhibit:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder, as far as it could be read. `about` is its result.json, empty while it is unfinished."""
+    """One run folder, as far as it could be read.
+
+    Attributes:
+        about: its result.json, empty where there is none that can be believed.
+        finished: whether that and all that lies behind it is there (`RunFolder.standing`).
+    """
 
     label: str
     study: str
@@ -55,10 +60,7 @@ class Run:
     about: Mapping[str, Any]
     results: tuple[RunResult, ...]
     exhibits: tuple[ShownExhibit, ...]
-
-    @property
-    def finished(self) -> bool:
-        return bool(self.about)
+    finished: bool
 
 
 @dataclass
@@ -136,7 +138,8 @@ def _add_study(material: Material, folder: Path) -> None:
             material.verdicts += read_claims(claims)
             material.judged = True
         except BadInput as error:
-            material.problems.append(f"The claims could not be read: {error}.")
+            again = RunFolder(folder).mending
+            material.problems.append(f"The claims could not be read: {error}. To judge them again: {again}")
     elif plan.is_file():
         material.problems.append("claims.json is missing: the claims have not been judged yet.")
 
@@ -150,12 +153,17 @@ def _add_run(material: Material, folder: Path, label: str) -> None:
     if not isinstance(seeds, list) or not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
         problems.append(f"{label}/config.json names no seeds; the run is left out.")
         return
+    run = RunFolder(folder)
+    standing = run.standing()
     about: dict[str, Any] = {}
-    if (folder / "result.json").is_file():
-        about = _object(folder / "result.json", f"{label}/result.json", problems) or {}
-    else:
-        problems.append(f"{label} is not finished: result.json is missing; its last evaluation is shown.")
-    series, latest = _series(RunFolder(folder), label, problems)
+    if standing.word == "unfinished":
+        problems.append(f"{label} is not finished; its last evaluation is shown. To go on: {run.mending}")
+    elif standing.word == "damaged":
+        problems.append(f"{label} is damaged: {standing.problem}. To mend it: {run.mending}")
+    if run.result_file.is_file():
+        with contextlib.suppress(BadInput):  # a damaged one, which was said
+            about = run.result()
+    series, latest = _series(run, label, problems)
     final = about.get("figures")
     final = final if isinstance(final, dict) else {}
     cost = {name: real(value) for name, value in costs(about).items()}
@@ -179,6 +187,7 @@ def _add_run(material: Material, folder: Path, label: str) -> None:
             about=about,
             results=tuple(results),
             exhibits=_exhibits(folder / "figures", label, problems),
+            finished=standing.word == "finished",
         )
     )
 
@@ -190,24 +199,18 @@ def _series(run: RunFolder, label: str, problems: list[str]) -> tuple[Curves, di
     """Every figure over the steps by (seed, kind, figure), and each seed's last evaluation."""
     points: dict[tuple[int, str, str], list[tuple[int, float]]] = {}
     latest: dict[int, dict[str, Any]] = {}
-    strange = 0
     if not run.metrics_file.is_file():
         problems.append(f"{label}/metrics.jsonl is missing: no curves of this run.")
     try:
         for record in run.metrics():
-            kind, seed, step = (record.get(name) for name in _LABELS)
-            if kind not in ("metrics", "evaluation") or not isinstance(seed, int) or not isinstance(step, int):
-                strange += 1
-                continue
-            figures = {str(name): value for name, value in record.items() if name not in _LABELS}
+            kind, seed, step = (record[name] for name in LABELS)
+            figures = {name: value for name, value in record.items() if name not in LABELS}
             for name, value in figures.items():
                 points.setdefault((seed, kind, name), []).append((step, real(value)))
             if kind == "evaluation":
                 latest[seed] = figures
-    except (BadInput, OSError, UnicodeDecodeError) as error:
+    except (BadInput, OSError) as error:
         problems.append(f"{label}/metrics.jsonl is damaged; the part before the damage is shown ({error}).")
-    if strange:
-        problems.append(f"{label}/metrics.jsonl: {strange} records are neither metrics nor evaluations; left out.")
     curves = {
         key: (np.array([step for step, _ in pairs]), np.array([value for _, value in pairs]))
         for key, pairs in points.items()

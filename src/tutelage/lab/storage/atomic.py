@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -56,6 +57,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def seen(path: Path) -> list[int | str]:
+    """Size in bytes and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and removals inside `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -80,7 +87,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        file = path.open("a+", encoding="utf-8")
     except OSError as error:
         raise unwritable(folder, error) from error
     with file:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -64,7 +63,7 @@ def made(folder: Path, identity: str, make: Callable[[Path], object], say: Calla
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f".lock-{target.name}").open("a+")
+        lock = (folder / f".lock-{target.name}").open("a+", encoding="utf-8")
     except OSError as error:
         raise atomic.unwritable(folder, error) from error
     with lock:
@@ -92,7 +91,7 @@ def _make(target: Path, identity: str, make: Callable[[Path], object], wrong: st
                 leftover.unlink(missing_ok=True)
         partial.mkdir()
         make(partial)
-        files = {str(path.relative_to(partial)): _seen(path) for path in _files(partial)}
+        files = {str(path.relative_to(partial)): atomic.seen(path) for path in _files(partial)}
         atomic.write_json(partial / RECORD, {"identity": identity, "files": files})
         partial.replace(target)
         atomic.sync_folder(target.parent)
@@ -127,16 +126,10 @@ def _wrong(target: Path, identity: str) -> str | None:
         return "was made from something else"
     for name, seen in files.items():
         path = target / name
-        if not path.is_file() or _seen(path) != seen:
+        if not path.is_file() or atomic.seen(path) != seen:
             return f"is damaged ({name} is not as it was made)"
     return None
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _seen(path: Path) -> list[int | str]:
-    """Size in bytes and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]

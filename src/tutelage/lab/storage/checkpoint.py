@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ FORMAT = 1
 _HEADER = "tutelage"
 _NAME = re.compile(r"^step-(\d+)\.safetensors$")
 BEST = "best.safetensors"
+_LARGEST_HEADER = 100 * 2**20
+"""Bytes, as in the library that reads the format."""
 
 # What the file format itself can name. Everything else travels as bytes, with its type in our header.
 _STORED = {
@@ -138,7 +140,8 @@ def load(path: Path, *, config_hash: str | None = None) -> Checkpoint:
     try:
         for name, (kind, shape) in header["as_bytes"].items():
             stored[name] = stored[name].view(_dtype(_AS_BYTES[_AS_BYTES.index(kind)])).reshape(shape)
-        return Checkpoint(path, stored, header["step"], tuple(header["seeds"]), header["config"], header["extra"])
+        step, seeds, extra = int(header["step"]), tuple(header["seeds"]), dict(header["extra"])
+        return Checkpoint(path, stored, step, seeds, header["config"], extra)
     except (ValueError, KeyError, TypeError) as error:  # a digest is no signature: anybody can make one
         raise BadInput(f"checkpoint {path} has a header that no run wrote; remove it") from error
 
@@ -151,8 +154,34 @@ def steps(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match.group(1)), path) for match, path in matches if match)
 
 
-def latest_good(folder: Path, *, config_hash: str | None = None) -> tuple[Checkpoint | None, list[str]]:
+def peek(path: Path) -> dict[str, Any]:
+    """What the driver keeps beside the state (`Checkpoint.extra`), without reading the arrays.
+
+    The file is as long as it says, but not verified further. Raises `BadInput` in one line.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            head = json.loads(file.read(min(size, _LARGEST_HEADER)))
+            ends = [entry["data_offsets"][1] for name, entry in head.items() if name != "__metadata__"]
+            if path.stat().st_size == 8 + size + max(ends, default=0):
+                extra = json.loads(head["__metadata__"][_HEADER])["extra"]
+                if isinstance(extra, dict):
+                    return extra
+    except OSError as error:
+        raise BadInput(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        pass
+    raise BadInput(f"checkpoint {path} is truncated or damaged")
+
+
+def latest_good(
+    folder: Path, *, config_hash: str | None = None, refuse: Callable[[Checkpoint], str | None] = lambda found: None
+) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that can be used, and one line for each newer one that had to be passed over.
+
+    Args:
+        refuse: why a checkpoint, whole by itself, cannot be used, in one line; None if it can.
 
     None if the folder holds no checkpoint at all. Raises `BadInput` if it holds some and none can be used: work
     is never thrown away in silence.
@@ -163,6 +192,9 @@ def latest_good(folder: Path, *, config_hash: str | None = None) -> tuple[Checkp
             found = load(path, config_hash=config_hash)
         except BadInput as error:
             refused.append(str(error))
+            continue
+        if (reason := refuse(found)) is not None:
+            refused.append(reason)
             continue
         return found, [f"{reason}; going on from {path.name} instead" for reason in refused]
     if refused:

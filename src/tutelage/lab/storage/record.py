@@ -4,10 +4,13 @@ config.json      format, study, arm, preset, seeds, overrides, the whole configu
 metrics.jsonl    append-only, one JSON object a line: {"kind": "metrics" | "evaluation", "seed", "step", figure: value}
 timing.jsonl     wall, compile and update seconds so far, by session; apart from the metrics, which hold no times, so
                  that a run that was killed and resumed leaves the same metrics byte for byte
-checkpoints/     see `tutelage.lab.storage.checkpoint`
+checkpoints/     see `tutelage.lab.storage.checkpoint`; each says which metrics it has behind it
 figures/         exhibits: name.svg or name.json, and index.json with their titles and captions
 …/               what the program keeps for itself (`Program.attach`), in folders of other names
-result.json      final figures by seed and what they cost; written last, so its presence means "finished"
+result.json      final figures by seed and what they cost; written last. It names the files that it has behind it, each
+                 with size and SHA-256, and holds its own: where all of that is so the run is "finished"
+
+That a file is there says nothing: `RunFolder.standing` decides where a run stands, for every command.
 """
 
 from __future__ import annotations
@@ -15,26 +18,41 @@ from __future__ import annotations
 import array
 import contextlib
 import importlib.metadata
-import itertools
 import json
-import os
 import platform
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 import tutelage
 from tutelage.lab.errors import BadInput
-from tutelage.lab.storage import atomic
+from tutelage.lab.storage import atomic, checkpoint
+from tutelage.lab.storage.lines import Extent, read_lines
 from tutelage.lab.study import Exhibit, RunResult
 
-FORMAT = 1
+FORMAT = 2
 _VERSIONED = ("numpy", "jax", "jaxlib", "equinox", "optax", "torch", "safetensors", "scipy")
 LABELS = ("kind", "seed", "step")
 """What a record of metrics says of itself; no figure may be called so."""
+_ASKED = {"study": str, "arm": str, "preset": str, "overrides": dict, "seeds": list, "config": dict}
 _COSTS = ("wall_seconds", "compile_seconds", "updates_per_second", "peak_memory_bytes", "peak_device_memory_bytes")
+
+
+class Standing(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+        word: `absent`, nothing was ever started here; `unfinished`, there is all that the newest checkpoint has behind
+            it, if there is one; `finished`, there is a result and all that it has behind it; `damaged`, some of that
+            is torn, gone or changed.
+        problem: of a damaged run, what is wrong, in one line.
+    """
+
+    word: Literal["absent", "unfinished", "finished", "damaged"]
+    problem: str = ""
 
 
 class RunFolder:
@@ -71,9 +89,46 @@ class RunFolder:
         """Whether a run was ever started here."""
         return self.config_file.is_file()
 
-    def finished(self) -> bool:
-        """Whether the run came to its end."""
-        return self.result_file.is_file()
+    def standing(self) -> Standing:
+        """Where the run stands: the one place where that is decided. Changes nothing.
+
+        Checkpoints of a finished run do not count: they may be removed, and whoever reads one verifies it. Lines after
+        those behind the newest checkpoint of an unfinished run do not count either: they are made again.
+        """
+        if not self.exists():
+            return Standing("absent")
+        try:
+            self.config()
+            if self.result_file.exists():
+                problem = self._behind_result()
+                return Standing("damaged", problem) if problem else Standing("finished")
+            for _, path in reversed(checkpoint.steps(self.checkpoints)):
+                if path.exists():  # a run under way removes old ones
+                    problem = self.behind(path, checkpoint.peek(path))
+                    return Standing("damaged", problem) if problem else Standing("unfinished")
+        except BadInput as error:
+            return Standing("damaged", str(error))
+        return Standing("unfinished")
+
+    def behind(self, path: Path, extra: Mapping[str, Any]) -> str | None:
+        """What is wrong with the metrics behind a checkpoint, in one line. `extra`: what it says of them."""
+        extent = Extent.read(extra.get("metrics"))
+        if extent is None or type(extra.get("evaluated")) is not bool:
+            return f"checkpoint {path} does not say what it has behind it; remove it"
+        problem = extent.missing(self.metrics_file)
+        return problem and f"{self.metrics_file} is not as it was at {path.name}: {problem}"
+
+    def _behind_result(self) -> str | None:
+        for name, seen in self.result()["files"].items():
+            path = self.path / name
+            if not path.is_file() or atomic.seen(path) != seen:
+                return f"{path} is not as it was when {self.result_file.name} was written"
+        return None
+
+    @property
+    def mending(self) -> str:
+        """The command that goes on with the run, and mends what can be mended."""
+        return f"tutelage resume {shlex.quote(str(self.path))}"
 
     def forget_unbegun(self) -> None:
         """Take back what a run left that was refused before it did anything, so that the folder is free for another."""
@@ -87,27 +142,46 @@ class RunFolder:
                 folder.rmdir()
 
     def config(self) -> dict[str, Any]:
-        """What was asked for (`config.json`)."""
-        return _read_json(self.config_file)
+        """What was asked for (`config.json`), with everything in it that a run has, each of its type."""
+        try:
+            found = _read_json(self.config_file)
+        except BadInput as error:
+            raise BadInput(f"{error}; put the file back, or start over in another folder") from error
+        for name, kind in _ASKED.items():
+            if not isinstance(found.get(name), kind):
+                raise BadInput(f"{self.config_file}: {name} = {found.get(name)!r}: not what a run folder holds")
+        if not found["seeds"] or not all(type(seed) is int for seed in found["seeds"]):
+            raise BadInput(f"{self.config_file}: seeds = {found['seeds']!r}: must be whole numbers, at least one")
+        return found
 
     def result(self) -> dict[str, Any]:
-        """What came of it (`result.json`)."""
-        return _read_json(self.result_file)
+        """What came of it (`result.json`), exactly as it was written."""
+        result = _read_json(self.result_file)
+        claimed = result.pop("sha256", None)
+        if claimed != checkpoint.config_hash(result) or not isinstance(result.get("files"), dict):
+            raise BadInput(f"{self.result_file} is not as it was written")
+        return result
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The records of `metrics.jsonl` in order. A last line that was cut off is left out."""
-        return read_lines(self.metrics_file)
-
-    def timing(self) -> Iterator[dict[str, Any]]:
-        """The records of `timing.jsonl` in order."""
-        return read_lines(self.timing_file)
+        for number, record in enumerate(read_lines(self.metrics_file), start=1):
+            if not _is_record(record):
+                where = f"line {number} of {self.metrics_file}"
+                raise BadInput(f"{where} is no record of metrics; mend the line or remove it")
+            yield record
 
 
 def read_results(folder: str | Path) -> list[RunResult]:
-    """One result per seed of a run, finished or not (then `figures` and `cost` are what there is so far)."""
+    """One result per seed of a run, finished or not (then `figures` and `cost` are what there is so far).
+
+    Raises `BadInput` in one line, which says what to do, for a damaged run.
+    """
     run = RunFolder(folder)
+    standing = run.standing()
+    if standing.word == "damaged":
+        raise BadInput(f"{standing.problem}; to mend it: {run.mending}")
     config = run.config()
-    result = run.result() if run.finished() else {}
+    result = run.result() if standing.word == "finished" else {}
     final = result.get("figures", {})
     cost = costs(result)
     series: dict[tuple[int, str, str], tuple[array.array, array.array]] = {}
@@ -145,62 +219,12 @@ def costs(result: Mapping[str, Any]) -> dict[str, Any]:
     return cost
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file. A line still being written is left out; no file is no lines."""
-    if path.is_file():
-        yield from (record for _, record in _whole_lines(path))
-
-
-class Lines:
-    """A JSON-lines file that is appended to. Whatever was cut off at its end is cut away first."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file = path.open("ab", buffering=0)
-            if path.is_file():
-                self._file.truncate(max((end for end, _ in _whole_lines(path)), default=0))
-        except OSError as error:
-            raise atomic.unwritable(path, error) from error
-
-    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Append the records in one write."""
-        text = "".join(json.dumps(atomic.plain(dict(record)), allow_nan=False) + "\n" for record in records)
-        left = memoryview(text.encode())
-        try:
-            while left:  # on a disk that is nearly full a write may be short before the next one fails
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            raise atomic.unwritable(self._path, error) from error
-
-    def sync(self) -> None:
-        """Wait until all lines are on the disk."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise atomic.unwritable(self._path, error) from error
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def heal(path: Path, step: int, *, evaluated: bool) -> None:
-    """Cut a metrics file back to what was known at `step`: records are in order, so it ends at the first later one.
-
-    With `evaluated` false the evaluation at `step` itself is cut too, because it will be done again.
-    """
-
-    def known(record: dict[str, Any]) -> bool:
-        return record["step"] < step or (record["step"] == step and (evaluated or record["kind"] == "metrics"))
-
-    if path.is_file():
-        try:
-            with path.open("r+b") as file:
-                within = itertools.takewhile(lambda line: known(line[1]), _whole_lines(path))
-                file.truncate(max((end for end, _ in within), default=0))
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise atomic.unwritable(path, error) from error
+def write_result(run: RunFolder, about: Mapping[str, Any]) -> None:
+    """Write `result.json`: `about`, what lies behind it now (configuration, metrics, figures), the hash of all that."""
+    behind = [run.config_file, run.metrics_file, *sorted(run.figures.glob("[!.]*"))]
+    files = {path.relative_to(run.path).as_posix(): atomic.seen(path) for path in behind if path.is_file()}
+    result = atomic.plain({**about, "files": files})
+    atomic.write_json(run.result_file, result | {"sha256": checkpoint.config_hash(result)})
 
 
 def write_exhibits(folder: Path, exhibits: Sequence[Exhibit]) -> None:
@@ -232,21 +256,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON-lines file, each with the offset behind its line; what follows the last newline is torn."""
-    end = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise BadInput(f"line {number} of {path} is not JSON") from error
-            if not isinstance(record, dict):
-                raise BadInput(f"line {number} of {path} is not a JSON object")
-            yield end, record
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Whether it is a record of metrics: labels and numbers (NaN and infinities as the words that `plain` makes)."""
+    kind, seed, step = (record.get(label) for label in LABELS)
+    if kind not in ("metrics", "evaluation") or type(seed) is not int or type(step) is not int:
+        return False
+    figures = [value for name, value in record.items() if name not in LABELS]
+    return all(isinstance(value, int | float) or value in ("nan", "inf", "-inf") for value in figures)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -254,7 +270,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON") from error
     if not isinstance(value, dict):
         raise BadInput(f"{path} is not a JSON object")
