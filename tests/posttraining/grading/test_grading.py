@@ -125,6 +125,21 @@ PARTS = [
     "half of 12", "2 and a half", "3 dozen", "3 hundred", "three and 3 quarters", "minus 3", "negative 3", "not 42",
     "3 times four", "3 over two", "two of 3", "n=7, 42", "42 with n = 7", "42 (with n = 7)", "42 (where n=7).",
     "3 = x = y", "#5", "No. #5", "3&4", "a3", "3e", "3.x", "@3", "C3PO",
+    # Nothing that is taken away joins two numerals, nor turns a product into a mixed number.
+    "3$5", "3€50", "3 $ 1/2", "3* 1/2", "3 *1/2", "2 *1/2*", "1**2**", r"3\,5", r"3\left.5\right.", r"\frac{1 2}{3}",
+    r"\frac{1/2}{3}", r"1\,00", "5₂", "①", "..5", "…5", "5%%", "%5", "ten % 5",
+    # Two equations are not one.
+    "x = 5, y = 6", "a = 5; b = 6", "a=5. b=6", "x = 12 y = 6", "2x = 10, x = 5",
+    # Words that go on with the number, or make another of it.
+    "$5 m", "$5 K", "5 bn", "5 lakh", "5 crore", "3 K", "5 ten", "3 ninety", "3 twelfths", "3 twentieths",
+    "3 thousandths", "3 millionths", "3 rd", "4 th", "3 a", "3 I", "3 power", "5 per mille", "3 modulo five",
+    "3 remainder one", "101 base two", "101 in binary", "5 less than twelve", "5 take away three", "5 past three",
+    "5 feet six inches", "5 hours thirty minutes", "twenty 5", "two hundred 5", "five million 5", "half 3", "three 5",
+    "half past 5", "quarter to 5", "an hour and 5 minutes", "square 3", "the square of 4", "opposite of 3",
+    "reciprocal of -3", "thrice 3", "threefold 3", "less than 5", "more than 5", "over 5", "ten -5",
+    "times 5", "3 to the fourth", "a 3", "Total.5", "can't be 5", "cannot be 5",
+    "never 5", "no 5",
+    "anything but 5", "5 is wrong", "incorrect: 5",
 ]  # fmt: skip
 
 
@@ -166,6 +181,22 @@ WHOLE = [
     ("#### Tom's 12", "12"),
     ("#### it’s 12", "12"),
     ("#### 12 o'clock", "12"),
+    ("#### at least 12", "12"),
+    ("#### about 12 apples", "12"),
+    ("#### 12 apples every two days", "12"),
+    ("#### 12 more", "12"),
+    ("#### 12 more than Tom", "12"),
+    ("#### no more than 12", "12"),
+    ("#### a total of 12", "12"),
+    ("#### No, 12", "12"),
+    ("#### 12¢", "12"),
+    ("#### 1.5 millions", "1500000"),
+    ("#### f(1, 2) = 12", "12"),
+    ("#### 1,000 + 2 = 1,002", "1002"),
+    (r"\boxed{1\,234\,567}", "1234567"),
+    (r"\boxed{10,\!000}", "10000"),
+    (r"\boxed{3\,\frac{1}{2}}", "7/2"),
+    (r"\boxed{\frac{ 1 }{ 2 }}", "1/2"),
 ]
 
 
@@ -196,6 +227,21 @@ def test_an_expression_around_a_numeral_is_unparsed(numeral, operator, variable,
 )
 def test_two_numerals_are_not_one(left, right, between):
     assert read_answer(f"#### {left}{between}{right}") is None
+
+
+JOINTS = st.text("$€*_` \\,{}\u2009\u200b'’.:;/=&₂²①", min_size=1, max_size=4)
+
+
+@given(st.integers(1, 999), JOINTS, st.integers(1, 999))
+def test_no_signs_between_two_numerals_join_them(left, joint, right):
+    """Only a grouping comma, a decimal point, a fraction bar, or an equals sign gives two numerals one value."""
+    known = {Fraction(right)} if "=" in joint else set()
+    known |= {Fraction(left, right)} if joint.count("/") == 1 else set()
+    known |= {Fraction(f"{left}.{right}")} if "." in joint and joint.strip(" `*_{}\\") == "." else set()
+    known |= {Fraction(f"{left}{right}")} if "," in joint and len(str(right)) == 3 else set()
+    known |= {Fraction(f"{left}{right}")} if "\\" in joint and len(str(right)) == 3 else set()
+    answer = parse_answer(f"{left}{joint}{right}")
+    assert answer is None or answer.value in known
 
 
 SURROUNDINGS = [

@@ -15,25 +15,31 @@ from fractions import Fraction
 from typing import NamedTuple
 
 _LATEX = (
-    (re.compile(r"\\(?:left|right|displaystyle|[!,;:])"), ""),
+    (re.compile(r"(?<=[0-9]),?\\[!,;:](?=[0-9]{3}(?![0-9]))"), ","),
+    (re.compile(r"\\(?:left|right|displaystyle|[!,;:])"), " "),
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|([0-9]))\s*(?:\{([^{}]*)\}|([0-9]))"), r" \1\2/\3\4 "),
+    (
+        re.compile(r"\\[dtc]?frac\s*(?:\{\s*([-+]?[0-9.,]+)\s*\}|([0-9]))\s*(?:\{\s*([0-9.,]+)\s*\}|([0-9]))"),
+        r" \1\2/\3\4 ",
+    ),
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?"), " degrees "),
     (re.compile(r"\\(?:times|cdot)"), "*"),
     (re.compile(r"\\([$%])"), r"\1"),
     (re.compile(r"\\[()\[\] ]"), " "),
 )
-_CURRENCY = re.compile(r"[$€£¥₹]")
+_CURRENCY = re.compile(r"[$€£¥₹¢]")
+_SPLIT_BY_CURRENCY = re.compile(r"[0-9.,]\s*[$€£¥₹¢]+\s*[-+]?[0-9.]")
+_SHORT_SCALE = re.compile(r"[$€£¥₹][^=]*[0-9]\s*[mtMTK]\b(?!/)")
 _EMPHASIS = re.compile(r"(?<![\w).*])(?:\*{1,3}|_{1,3}|`+)(?=[^\s*_`])|(?<=[^\s*_`])(?:\*{1,3}|_{1,3}|`+)(?![\w(*])")
 _POWER_OF_TEN = re.compile(r"(?<=[0-9.])\s*[x*×]\s*10\s*\^\s*\{?\s*([-+]?[0-9]+)\s*\}?")
 _DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _NUMBER = re.compile(
     rf"""(?P<sign>[-+]\s*)?
-    (?<![A-Za-z0-9_^])
+    (?<![A-Za-z0-9_^.])
     (?: (?P<whole>[0-9]+)\s+(?:and\s+)?(?P<top>[0-9]+)\s*/\s*(?P<bottom>[0-9]+)
       | (?P<number>{_DECIMAL})(?:[eE](?P<exponent>[-+]?[0-9]+))?(?:\s*/\s*(?P<over>{_DECIMAL}))? )
-    (?:\s*(?P<percent>%|per\s?cent\b)|\s*(?P<scale>thousand|million|billion|trillion)\b)?""",
+    (?:\s*(?P<percent>%|per\s?cent\b)|\s*(?P<scale>thousand|million|billion|trillion)s?\b)?""",
     re.VERBOSE | re.IGNORECASE,
 )
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -45,30 +51,48 @@ _UNITS = (
 """Units that may be glued to a number. A single letter may not: `3x`, `3m` and `3k` may be products or short forms."""
 _LETTER_UNITS = "mghslLtKCFNJWVA"
 """Units of one letter, which may stand after a space, `/` or another unit."""
-_BESIDE = " \t\r\n\xa0.,;:?!'\"’‘“”[](){}—…°%-"
-_OPENING = " \t\xa0([{:\"'‘“"
+_BESIDE = " \t\r\n\xa0.,;:?!'\"’‘“”[](){}—…°`-"
+_OPENING = " \t\xa0([{:\"'‘“`"
 _LOOSE = re.compile(r"(?<![^\W\d_])[-!]|-(?![^\W\d_])")
 """A hyphen that joins no two words, an exclamation mark behind no word."""
 _SINGLE = re.compile(r"(?<![A-Za-zα-ωΑ-Ω'’])[A-Za-zα-ωΑ-Ω](?![A-Za-zα-ωΑ-Ω'’])")
 _GLUED_UNIT = re.compile(rf"(?:{_UNITS})(?![A-Za-z])")
 _UNIT_POWER = re.compile(rf"(?<![A-Za-z])(?:{_UNITS}|[{_LETTER_UNITS}])\s?\^?\s?-?[1-4](?![0-9])")
 _PER = re.compile(rf"(?<=[A-Za-z0-9)]) ?/ ?(?=(?:[A-Za-z]{{2,}}|[{_LETTER_UNITS}](?![A-Za-z])))")
-_CALCULATES = re.compile(
-    r"\b(?:sqrt|cbrt|root|pi|tau|sin|cos|tan|cot|log|ln|exp|mod|choose|factorial|divided|multiplied|squared|cubed|infinity|"
-    r"inf|nan|minus|negative|not|isn['’]?t|neither|nor|twice|double|triple|point)\b",
-    re.IGNORECASE,
+_PARTS = (
+    "halves|half|thirds?|fourths?|quarters?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|elevenths?|twelfths?|"
+    "[a-z]+teenths?|[a-z]+tieths?|hundredths?|thousandths?|[a-z]+llionths?"
 )
-_PARTS = "halves|half|thirds?|fourths?|quarters?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|hundredths?"
 _COUNTS = (
-    "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|"
-    "nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundreds?|thousands?|dozens?"
+    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|"
+    "eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundreds?|thousands?|[mb]illions?|dozens?"
 )
-_IN_WORDS = re.compile(
-    rf"\b(?:times|plus|over|by|and|of|or|to)\s+(?:an?\s+)?(?:one|{_COUNTS}|{_PARTS})\b|"
-    rf"\b(?:one|{_COUNTS})[\s-]+(?:times|plus|over|of|or|to|and)\b|\b(?:{_PARTS})\s+of\b",
+_CALCULATES = re.compile(
+    r"\b(?:sqrt|cbrt|root|pi|tau|sin|cos|tan|cot|log|ln|exp|mod|modulo|choose|factorial|divided|multiplied|squared|cubed|"
+    r"infinity|inf|nan|minus|negative|not|can['’]?t|isn['’]?t|cannot|never|wrong|incorrect|neither|nor|twice|thrice|double|triple|"
+    r"quadruple|[a-z]+fold|point|mille)\b|"
+    rf"\b(?:times|plus|over|by|and|of|or|to|than|from|away|past|base|remainder)\s+(?:(?:an?|the)\s+)?(?:{_COUNTS}|{_PARTS})\b|"
+    rf"\b(?:{_COUNTS}|{_PARTS})[\s-]+(?:times|plus|over|of|or|to|and|past)\b|"
+    r"\b(?:feet|foot|ft|yards?|pounds?|lbs?|minutes?|hours?|days?|weeks?|months?|years?|dollars?)\s+"
+    rf"(?:{_COUNTS})\s+(?:in|inch(?:es)?|ounces?|seconds?|minutes?|hours?|days?|weeks?|months?|cents?)\b|"
+    r"\bin (?:binary|octal|hex(?:adecimal)?)\b",
     re.IGNORECASE,
 )
-_MORE = re.compile(rf"\s*(?:hundreds?|dozens?|{_PARTS}|score|gross)\b", re.IGNORECASE)
+"""Words that make another number of the one beside them, wherever they stand."""
+_BEFORE = re.compile(
+    rf"\b(?:(?:{_COUNTS}|{_PARTS}|and|times|plus|square|cube|no|except|but|over|under|above|below|exceeds)[\s-]*|"
+    r"(?:(?<!no )(?:more|less|fewer|greater|higher|lower|larger|smaller|bigger) than|"
+    r"(?:square|cube|power|opposite|reciprocal|inverse|complement|absolute value|remainder) of)\s+[-+]?\s*)$|"
+    r"^\W*[aAI]\s+$",
+    re.IGNORECASE,
+)
+"""Words of which the number behind them is an argument, or a bound that it does not reach."""
+_MORE = re.compile(
+    rf"\s*(?:{_COUNTS}|{_PARTS}|score|gross|lakhs?|crores?|bn|mn|mil|tn|k|power)\b(?!-[A-Za-z])|\s+(?:st|nd|rd|th)\b|"
+    r"\s+[aAI]\b\W*$",
+    re.IGNORECASE,
+)
+"""What goes on with the number itself."""
 
 
 class Answer(NamedTuple):
@@ -85,7 +109,10 @@ def single_number(text: str) -> Answer | None:
     if "\\" in text or "{" in text:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
-    text = _EMPHASIS.sub("", _CURRENCY.sub("", text))
+    if _SPLIT_BY_CURRENCY.search(text) or _SHORT_SCALE.search(text):
+        return None
+    # What goes leaves something behind: no two numerals may become one.
+    text = _EMPHASIS.sub("`", _CURRENCY.sub(" ", text))
     side = _last_side(_POWER_OF_TEN.sub(r"e\1", text))
     if side is None:
         return None
@@ -101,6 +128,10 @@ def decimal(digits: str) -> Fraction:
     return Fraction(digits.replace(",", "").rstrip(".") or "0")
 
 
+_MARKED = {"<super>": "^", "<sub>": "_", "<circle>": "#"}
+"""Before characters that are digits by their compatibility form, but are no digits of a number."""
+
+
 def _ascii(character: str) -> str:
     """Compatibility forms of a character, so that `2½` does not become 21/2, nor `10²` 102; any script's digits."""
     if character.isascii():
@@ -111,9 +142,15 @@ def _ascii(character: str) -> str:
     plain = unicodedata.normalize("NFKC", character)
     if "\u2044" in plain:
         return " " + plain.replace("\u2044", "/") + " "
-    if unicodedata.decomposition(character).startswith("<super>"):
-        return "^" + plain
+    kind = unicodedata.decomposition(character).partition(" ")[0]
+    if kind in _MARKED:
+        return _MARKED[kind] + plain
     return "-" if plain in "\u2212\u2010\u2011\u2013" and plain else plain
+
+
+_IN_BRACKETS = re.compile(r"\([^()]*\)")
+_SEPARATED = re.compile(r"[0-9].*(?:[,.]\s|[;:]|,(?![0-9]{3}))|[0-9]\s+[A-Za-z]\s*$")
+"""Two equations on a side, of which the first has a value: `5, y` of `x = 5, y = 6`."""
 
 
 def _last_side(text: str) -> str | None:
@@ -124,7 +161,11 @@ def _last_side(text: str) -> str | None:
         while end and (not side[end - 1].isalpha() or _stands_alone(side, end - 1)):
             end -= 1  # an expression at the end of the side, of which the sign says what it is
         rest = side[:end]
-        if any(map(str.isdigit, rest)) or side.rstrip()[-1:] in ("<", ">", "!", "~", "≈", "≠"):
+        if (
+            any(map(str.isdigit, rest))
+            or _SEPARATED.search(_IN_BRACKETS.sub(" ", side[end:]))
+            or side.rstrip()[-1:] in ("<", ">", "!", "~", "≈", "≠")
+        ):
             return None
     return last
 
@@ -161,7 +202,7 @@ def _may_stand(before: str, match: re.Match[str], after: str) -> bool:
         return False
     if not all(single[0] in "aI" + _LETTER_UNITS for single in _SINGLE.finditer(after)):
         return False
-    return not (_CALCULATES.search(whole) or _IN_WORDS.search(whole) or _MORE.match(after))
+    return not (_CALCULATES.search(whole) or _BEFORE.search(before) or _MORE.match(after))
 
 
 def _is_sign(before: str, sign: str) -> bool:
