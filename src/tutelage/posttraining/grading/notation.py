@@ -30,8 +30,10 @@ _LATEX = (
 )
 _CURRENCY = re.compile(r"[$€£¥₹¢]")
 _SPLIT_BY_CURRENCY = re.compile(r"[0-9.,]\s*[$€£¥₹¢]+\s*[-+]?[0-9.]")
-_SHORT_SCALE = re.compile(r"[$€£¥₹][^=]*[0-9]\s*[mtMTK]\b(?!/)")
-_EMPHASIS = re.compile(r"(?<![\w).*])(?:\*{1,3}|_{1,3}|`+)(?=[^\s*_`])|(?<=[^\s*_`])(?:\*{1,3}|_{1,3}|`+)(?![\w(*])")
+_SHORT_SCALE = re.compile(r"[^$€£¥₹]*[$€£¥₹][^=]*[0-9]\s*[mtMTK]\b(?!/)")
+_EMPHASIS = re.compile(
+    r"(?<![\w).*])(?:\*{1,3}|_{1,3}|`{1,3})(?=[^\s*_`])|(?<=[^\s*_`])(?:\*{1,3}|_{1,3}|`{1,3})(?![\w(*])"
+)
 _POWER_OF_TEN = re.compile(r"(?<=[0-9.])\s*[x*×]\s*10\s*\^\s*\{?\s*([-+]?[0-9]+)\s*\}?")
 _DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _NUMBER = re.compile(
@@ -109,7 +111,7 @@ def single_number(text: str) -> Answer | None:
     if "\\" in text or "{" in text:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
-    if _SPLIT_BY_CURRENCY.search(text) or _SHORT_SCALE.search(text):
+    if _SPLIT_BY_CURRENCY.search(text) or _SHORT_SCALE.match(text):
         return None
     # What goes leaves something behind: no two numerals may become one.
     text = _EMPHASIS.sub("`", _CURRENCY.sub(" ", text))
@@ -117,7 +119,9 @@ def single_number(text: str) -> Answer | None:
     if side is None:
         return None
     found = list(_NUMBER.finditer(side))
-    found = found if len(found) < 2 else [match for match in found if not _of_unit(side, match)]
+    if len(found) > 1:
+        exponents = {place for power in _UNIT_POWER.finditer(side) for place in range(power.start() + 1, power.end())}
+        found = [match for match in found if match.start() not in exponents]
     if len(found) != 1 or not _may_stand(side[: found[0].start()], found[0], side[found[0].end() :]):
         return None
     return _value(found[0])
@@ -128,7 +132,7 @@ def decimal(digits: str) -> Fraction:
     return Fraction(digits.replace(",", "").rstrip(".") or "0")
 
 
-_MARKED = {"<super>": "^", "<sub>": "_", "<circle>": "#"}
+_MARKED = {"<super>": "^", "<sub>": "^", "<circle>": "#"}
 """Before characters that are digits by their compatibility form, but are no digits of a number."""
 
 
@@ -173,11 +177,6 @@ def _last_side(text: str) -> str | None:
 def _stands_alone(text: str, place: int) -> bool:
     around = (text[place - 1 : place] if place else "", text[place + 1 : place + 2])
     return not any(map(str.isalpha, around))
-
-
-def _of_unit(side: str, match: re.Match[str]) -> bool:
-    """Whether the digits are a unit's exponent: `m^2`, `m2`, `s^-1`."""
-    return any(power.start() < match.start() < power.end() for power in _UNIT_POWER.finditer(side))
 
 
 def _may_stand(before: str, match: re.Match[str], after: str) -> bool:
