@@ -235,7 +235,7 @@ JOINTS = st.text("$€*_` \\,{}\u2009\u200b'’.:;/=&₂²①", min_size=1, max_
 @given(st.integers(1, 999), JOINTS, st.integers(1, 999))
 def test_no_signs_between_two_numerals_join_them(left, joint, right):
     """Only a grouping comma, a decimal point, a fraction bar, or an equals sign gives two numerals one value."""
-    known = {Fraction(right)} if "=" in joint else set()
+    known = {Fraction(right), Fraction(f".{right}")} if "=" in joint else set()
     known |= {Fraction(left, right)} if joint.count("/") == 1 else set()
     known |= {Fraction(f"{left}.{right}")} if "." in joint and joint.strip(" `*_{}\\") == "." else set()
     known |= {Fraction(f"{left}{right}")} if "," in joint and len(str(right)) == 3 else set()
