@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from tutelage.lab.errors import BadInput
 from tutelage.measures.sampled_answers import answer_ids, maj_at_k
-from tutelage.posttraining.grading.answers import Answer, after_marker, grade, grade_samples, parse_answer, read_answer
+from tutelage.posttraining.grading.answers import Answer, grade, grade_samples, parse_answer, read_answer
+from tutelage.posttraining.grading.markers import after_marker
 
 # Solution text, reference, verdict.
 TABLE = [

@@ -15,7 +15,8 @@ import pytest
 from tutelage.lab.configuration import fields
 from tutelage.lab.errors import BadInput
 from tutelage.posttraining.grading.answers import Answer, grade
-from tutelage.posttraining.grading.solutions import evaluate, steps
+from tutelage.posttraining.grading.arithmetic import evaluate
+from tutelage.posttraining.grading.solutions import steps
 from tutelage.posttraining.questions import sources as question_sources
 from tutelage.posttraining.questions.question import Question, distinct, load_questions, read_rows
 from tutelage.posttraining.questions.sources import worked
@@ -167,6 +168,9 @@ def test_svamp_from_a_local_file_with_its_equation_worked(tmp_path):
         ("( ( 7.0 / 2.0 ) - ( 1.25 + 2.0 ) )", "7 / 2 = 3.5\n1.25 + 2 = 3.25\n3.5 - 3.25 = 0.25\n#### 0.25"),
         ("5.0", "#### 5"),
         ("( 10.0 / 3.0 )", None),
+        ("2( 3.0 + 4.0 )", None),
+        ("-( 3.0 + 4.0 )", None),
+        ("( 3.0 + 4.0 )5", None),
         ("( 1.0 / 0.0 )", None),
         ("( 1.0 / 0.0", None),
         ("X = 3", None),

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tutelage.lab.errors import BadInput
+from tutelage.posttraining.grading.markers import after_marker
 from tutelage.posttraining.grading.notation import Answer, single_number
 
-_CUE = re.compile(r"\banswer\b[\s*_]*(?:is\b\s*[:：]?|[:：=])", re.IGNORECASE)
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
 
 
@@ -28,22 +28,6 @@ class Graded(NamedTuple):
 
     votes: list[Fraction | None]
     correct: list[bool]
-
-
-def after_marker(text: str) -> str | None:
-    r"""What stands after the last of `####`, `Answer:` ("answer is", any case) and `\boxed{…}`; None without a marker.
-
-    The rest of that line (for `Answer:` the next line with text when it is empty); the braces' content for `\boxed`.
-    """
-    place = text.rfind("####")
-    tail = text[place + 4 :]
-    if "nswer" in text or "NSWER" in text:
-        for cue in _CUE.finditer(text, max(place, 0)):
-            place, tail = cue.start(), text[cue.end() :].lstrip(" \t\r\n*_:：")
-    boxed = text.rfind("\\boxed")
-    if boxed > place:
-        return _braced(text[boxed + len("\\boxed") :])
-    return None if place < 0 else tail.partition("\n")[0]
 
 
 @lru_cache(maxsize=1 << 16)
@@ -116,14 +100,3 @@ def grade_samples(texts: Sequence[str], reference: str | Answer) -> Graded:
         correct.append(right)
         votes.append(truth.value if right else None if ours is None else ours.value)
     return Graded(votes, correct)
-
-
-def _braced(text: str) -> str:
-    """The content of the first braces, nested ones included; without braces (or their end) the rest of the line."""
-    text = text.lstrip()
-    depth = 0
-    for place, character in enumerate(text):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return text[1:place] if place else text.partition("\n")[0]
-    return text[1:].partition("\n")[0]

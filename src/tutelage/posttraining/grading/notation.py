@@ -14,6 +14,8 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
+from tutelage.posttraining.grading.arithmetic import decimal
+
 _LATEX = (
     (re.compile(r"(?<=[0-9]),?\\[!,;:](?=[0-9]{3}(?![0-9]))"), ","),
     (re.compile(r"\\(?:left|right|displaystyle|[!,;:])"), " "),
@@ -125,11 +127,6 @@ def single_number(text: str) -> Answer | None:
     if len(found) != 1 or not _may_stand(side[: found[0].start()], found[0], side[found[0].end() :]):
         return None
     return _value(found[0])
-
-
-def decimal(digits: str) -> Fraction:
-    """`1,234.50`, `12.` or `.5`, exactly."""
-    return Fraction(digits.replace(",", "").rstrip(".") or "0")
 
 
 _MARKED = {"<super>": "^", "<sub>": "^", "<circle>": "#"}

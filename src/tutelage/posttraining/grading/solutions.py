@@ -12,21 +12,37 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from tutelage.lab.errors import BadInput, nearest
-from tutelage.posttraining.grading.notation import decimal
+from tutelage.posttraining.grading.arithmetic import (
+    DECIMAL,
+    evaluate,
+    in_one_form,
+    numbers_in,
+    western_digits,
+    within_rounding,
+)
 
 Level = Literal["exact", "normalised", "equation"]
 LEVELS = ("exact", "normalised", "equation")
 
-_NUMBER = r"(?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)"
-_NUMBERS = re.compile(_NUMBER)
+# No number is given up in part: `= 70 * 2` is not `= 7`.
+_NUMBER = rf"(?<![0-9])(?>{DECIMAL})"
 _OPERAND = rf"[-(\s]{{0,9}}{_NUMBER}%?[)\s]{{0,9}}"
-_PLAIN = re.compile(rf"(?P<left>{_OPERAND}(?:[-+*/]{_OPERAND})+)=\s*(?P<right>-?\s*{_NUMBER}%?)(?!\s*[-+*/]\s*[0-9(.])")
+# What goes on behind a result, so that the number there is not the whole right side.
+_GOES_ON = r"""(?: [0-9_^¹²³⁰⁴-⁹¼-¾⅐-⅟(] | [.,:/][0-9] | \s*+[-+*/^]\s*+(?:[0-9(.]|(?![aI]\b)[A-Za-z]\b)
+    | (?![mgshlLWV]\b)[A-Za-z]\b | \s++(?:and\s++)?[0-9]++\s*+/\s*+[0-9] | \s++\(\s*+[-0-9] )"""
+# At most 40 operations: `1+1+1+…` without an end takes no time squared.
+_PLAIN = re.compile(
+    rf"(?P<left>{_OPERAND}(?:[-+*/]{_OPERAND}){{1,40}}+)=\s*(?P<right>-?\s*{_NUMBER}%?+)(?!(?x:{_GOES_ON}))"
+)
 _ANNOTATED = re.compile(r"<<(?P<left>[^<>=\n]{1,200})=(?P<right>[^<>=\n]{1,60})>>")
-_TOKEN = re.compile(rf"{_NUMBER}|[-+*/()%]")
 # As many characters as before, so that places in the text stay what they are.
 _SYMBOLS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "$": " ", "€": " ", "£": " "})
-_TIMES = re.compile(r"(?<=[0-9)])(\s*)x(?=\s*[0-9(.])")
-_BINDING = {"+": 1, "-": 1, "*": 2, "/": 2, "negative": 3}
+_TIMES = re.compile(r"(?<=[0-9)])(\s*+)x(?=\s*+[0-9(.])")
+# What before a left side makes it the end of a longer one: `x12 * 3`, `2(3) * 4`, `a + 3 * 4`, `x 3 * 4`.
+_CONTINUED = re.compile(
+    r"""(?: [\w.,^)\]}!²³] | (?<!\*)[+/^*]\s* | [\w)]\s*\*\*\s* | (?:^|[^\w'])(?![aAI]\s)[A-Za-z]\s+ )\Z""", re.VERBOSE
+)
+_SUBTRACTED_FROM = re.compile(r"[\w)%]\s+\Z")
 
 
 class Step(NamedTuple):
@@ -71,12 +87,23 @@ def steps(solution: str) -> list[Step]:
 def _line_steps(line: str) -> tuple[Step, ...]:
     """The steps of one line. Samples of a question share most of their lines."""
     body = line.partition("####")[0]
-    text = _TIMES.sub(r"\1*", body.translate(_SYMBOLS))
-    pattern = _ANNOTATED if "<<" in text else _PLAIN
-    found = [Step(*read, match.end()) for match in pattern.finditer(text) if (read := _equation(*match.group(1, 2)))]
+    text = _TIMES.sub(r"\1*", western_digits(body.translate(_SYMBOLS)))
+    if "<<" in text:
+        matches = list(_ANNOTATED.finditer(text))
+    else:
+        matches = [match for match in _PLAIN.finditer(text) if _begins_there(text, match)]
+    found = [Step(*read, match.end()) for match in matches if (read := _equation(*match.group(1, 2)))]
     if found:
         found[-1] = found[-1]._replace(end=len(body.rstrip()))
     return tuple(found)
+
+
+def _begins_there(text: str, match: re.Match[str]) -> bool:
+    """Whether a plain equation's left side is all of it, rather than the end of what could not be read."""
+    left = match["left"]
+    start = match.start() + len(left) - len(left.lstrip())
+    before = text[max(0, start - 40) : start]
+    return not _CONTINUED.search(before) and not (text[start] == "-" and _SUBTRACTED_FROM.search(before))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -84,68 +111,10 @@ def _equation(left: str, right: str) -> tuple[str, str, Fraction, bool] | None:
     value, truth = evaluate(right), evaluate(left)
     if value is None:
         return None
-    left, right = _compact(left), _compact(right)
-    return left, right, value, truth is not None and _equal(truth, right, value)
-
-
-def _equal(truth: Fraction, right: str, value: Fraction) -> bool:
-    decimals = len(right.partition(".")[2].rstrip("%"))
-    rounding = Fraction(1, 2 * 10 ** (decimals + 2 * right.endswith("%"))) if decimals else 0
-    return abs(truth - value) <= rounding
-
-
-def numbers_in(text: str) -> tuple[Fraction, ...]:
-    """Every number that is written in digits, in order, without signs."""
-    return tuple(map(decimal, _NUMBERS.findall(text)))
-
-
-def evaluate(expression: str) -> Fraction | None:
-    """The exact value of numbers, + − * / %, and brackets; None for anything else, a division by zero among it."""
-    tokens = _TOKEN.findall(expression)
-    if len(expression) > 300 or "".join(tokens) != "".join(expression.split()):
-        return None
-    values: list[Fraction] = []
-    pending: list[str] = []
-    operand = True  # whether one is expected next
-    try:
-        for token in tokens:
-            if operand and token in "-(":
-                pending.append("negative" if token == "-" else token)
-            elif operand:
-                values.append(decimal(token))
-                operand = False
-            elif token == "%":
-                values[-1] /= 100
-            elif token == ")":
-                while pending[-1] != "(":
-                    _apply(pending.pop(), values)
-                pending.pop()
-            else:
-                while pending and pending[-1] != "(" and _BINDING[pending[-1]] >= _BINDING[token]:
-                    _apply(pending.pop(), values)
-                pending.append(token)
-                operand = True
-        while pending:
-            _apply(pending.pop(), values)
-    except (ValueError, KeyError, IndexError, ZeroDivisionError):
-        return None
-    return values[0] if len(values) == 1 and not operand else None
-
-
-def _apply(operator: str, values: list[Fraction]) -> None:
-    last = values.pop()
-    if operator == "negative":
-        values.append(-last)
-    elif operator == "+":
-        values[-1] += last
-    elif operator == "-":
-        values[-1] -= last
-    elif operator == "*":
-        values[-1] *= last
-    elif operator == "/":
-        values[-1] /= last
-    else:
-        raise ValueError(operator)
+    # Before zeros are dropped: 33.30 is not 100/3 to two decimals.
+    fraction = right.strip().rstrip("%").partition(".")[2]
+    decimals = len(fraction) + 2 * ("%" in right) if fraction.isdigit() else 0
+    return _compact(left), _compact(right), value, truth is not None and within_rounding(truth, value, decimals)
 
 
 def solution_key(solution: str, level: Level) -> Hashable | None:
@@ -160,7 +129,7 @@ def solution_key(solution: str, level: Level) -> Hashable | None:
     if level == "exact":
         return solution
     if level == "normalised":
-        return " ".join(_numbers_in_one_form(solution.translate(_SYMBOLS)).split())
+        return " ".join(in_one_form(solution.translate(_SYMBOLS)).split())
     if level != "equation":
         raise BadInput(f"level: {level!r}; must be one of {', '.join(LEVELS)}{nearest(level, LEVELS)}")
     equations = steps(solution)
@@ -215,15 +184,4 @@ def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
 
 
 def _compact(side: str) -> str:
-    return re.sub(r"\s+", "", _numbers_in_one_form(side))
-
-
-def _numbers_in_one_form(text: str) -> str:
-    return _NUMBERS.sub(lambda match: _one_form(match[0]), text)
-
-
-def _one_form(digits: str) -> str:
-    """`1,234.50`, `01234.5` -> `1234.5`."""
-    whole, _, rest = digits.replace(",", "").partition(".")
-    rest = rest.rstrip("0")
-    return (whole.lstrip("0") or "0") + (f".{rest}" if rest else "")
+    return re.sub(r"\s+", "", in_one_form(side))

@@ -14,7 +14,8 @@ from typing import Any
 from tutelage.lab.errors import BadInput, nearest
 from tutelage.lab.files import read_text
 from tutelage.posttraining.grading.answers import Answer, reference_answer
-from tutelage.posttraining.grading.solutions import numbers_in, steps
+from tutelage.posttraining.grading.arithmetic import numbers_in
+from tutelage.posttraining.grading.solutions import steps
 from tutelage.posttraining.wordmath.problems import Problem
 
 

@@ -98,7 +98,8 @@ def worked(equation: str) -> str | None:
         if result is None:
             return None
         lines.append(f"{_decimal(a)} {op} {_decimal(b)} = {result}")
-        equation = equation[: match.start()] + result + equation[match.end() :]
+        # With spaces, so that `2( 3 + 4 )` does not become 27.
+        equation = f"{equation[: match.start()]} {result} {equation[match.end() :]}"
     if not re.fullmatch(_NUMBER, equation.strip()):
         return None
     return "\n".join([*lines, f"#### {_decimal(Fraction(equation.strip()))}"])

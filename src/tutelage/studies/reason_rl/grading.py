@@ -21,7 +21,8 @@ from tutelage.lab.storage import atomic
 from tutelage.lab.study import Exhibit
 from tutelage.measures.intervals import Interval
 from tutelage.measures.sampled_answers import answer_ids, maj_at_k, over_questions, pass_at_k, rerank_at_k
-from tutelage.posttraining.grading.answers import after_marker, grade_samples, reference_answer
+from tutelage.posttraining.grading.answers import grade_samples, reference_answer
+from tutelage.posttraining.grading.markers import after_marker
 from tutelage.posttraining.grading.symbolic import SymbolicGrader
 from tutelage.posttraining.questions.question import field_text, read_rows
 from tutelage.studies.reason_rl.tools import CurvesArguments, GradeArguments
