@@ -261,7 +261,8 @@ def test_any_number_at_a_time_leaves_the_same_files(capsys, slow):
 
 def test_what_a_run_prints_comes_out_of_its_process_whatever_the_terminal(capfd, slow, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    assert main(["study", "slow", "--arms", "greedy,uniform", "--seeds", "0:1", "--out", "mine", "--jobs", "2", "--says", "→é"]) == 0
+    line = "study slow --arms greedy,uniform --seeds 0:1 --out mine --jobs 2 --says \u2192é"
+    assert main(line.split()) == 0
     assert "greedy seed 0: \u2192é" in capfd.readouterr().err
 
 
