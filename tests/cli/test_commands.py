@@ -206,8 +206,11 @@ def test_list_shows_studies_and_verdicts(capsys):
     Path("runs/mine/claims.json").write_text(json.dumps({"format": 1, "claims": verdicts}))
     Path("runs/torn").mkdir()
     Path("runs/torn/study.json").write_text("{")
+    Path("runs/torn/claims.json").write_text("{}")
     assert main(["list", "--json"]) == 0
-    (record,) = json.loads(capsys.readouterr().out)["studies"]
+    output = capsys.readouterr()
+    assert output.err.startswith("tutelage: runs/torn: study.json or claims.json is damaged; the command")
+    (record,) = json.loads(output.out)["studies"]
     assert list(record["claims"]) == ["finds-the-best"]
     assert record["tools"] == {}
     assert record["judged"] == [{"folder": "runs/mine", "preset": "quick", "verdicts": {"holds": 2, "undecided": 1}}]

@@ -161,6 +161,9 @@ def test_a_folder_of_another_study_is_refused(capsys):
     assert main(["resume", "mine"]) == 2
     line = "mine/study.json: is not JSON; the same `tutelage study …` command writes it again"
     assert capsys.readouterr().err == f"tutelage: {line}\n"
+    assert main(["study", "bandit", "--seeds", "0:2", "--out", "mine"]) == 0
+    assert "tutelage: mine/study.json: was torn; written again\n" in capsys.readouterr().err
+    assert json.loads(Path("mine/study.json").read_text())["seeds"] == [0, 1]
 
 
 def test_report_of_folders(capsys, monkeypatch):
@@ -254,6 +257,13 @@ def test_any_number_at_a_time_leaves_the_same_files(capsys, slow):
     capsys.readouterr()
     assert main([*SLOW.split(), "--jobs", "3"]) == 0
     assert capsys.readouterr().out.count("already finished") == 4
+
+
+def test_what_a_run_prints_comes_out_of_its_process_whatever_the_terminal(capfd, slow, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    line = "study slow --arms greedy,uniform --seeds 0:1 --out mine --jobs 2 --says \u2192é"
+    assert main(line.split()) == 0
+    assert "greedy seed 0: \u2192é" in capfd.readouterr().err
 
 
 def test_side_by_side_what_fails_is_said_and_the_others_go_on(capfd, slow):

@@ -40,6 +40,6 @@ def enable_compilation_cache(path: str | Path | None = None) -> Path | None:
 def _kind() -> str:
     """Machines of a cluster may share a home; code made for one processor must not be loaded by another."""
     cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.is_file() else []
+    lines = cpu.read_text(encoding="utf-8", errors="replace").splitlines() if cpu.is_file() else []
     features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return "xla-" + hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:8]

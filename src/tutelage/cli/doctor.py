@@ -112,7 +112,8 @@ def jax(timeout: float = DEVICE_SECONDS, program: str = _ASK_JAX) -> list[Findin
         answer = subprocess.run(
             [sys.executable, "-c", program],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=timeout,
             check=False,
             env={**os.environ, "PYTHONPATH": path},

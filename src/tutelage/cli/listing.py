@@ -32,7 +32,7 @@ def list_studies(argv: list[str]) -> int:
     judged = list(_judged(Path("runs")))
     records = [_record(studies.load(name), judged) for name in parsed.words or studies.STUDIES]
     if parsed.options.json:
-        print(json.dumps({"studies": records}, indent=2, ensure_ascii=False))
+        print(json.dumps({"studies": records}, indent=2))
     elif parsed.words:
         _print_study(records[0])
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -184,7 +185,14 @@ def damaged(data: bytes, how: str, place: float, share: float) -> bytes:
     return data[:start] + (b" " * length if how == "spaces" else b"\n") + data[start + length :]
 
 
-@settings(max_examples=60)
+def said_by(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+@settings(max_examples=60, deadline=None)
 @given(damages(), st.sampled_from(["whole", "half"]))
 def test_no_damage_is_a_silent_loss(whole: Path, changes: list, of: str) -> None:
     newest = {"whole": NEWEST, "half": OLDER}[of]
@@ -201,6 +209,8 @@ def test_no_damage_is_a_silent_loss(whole: Path, changes: list, of: str) -> None
                 after = damaged(before, how, start, share)
                 (folder / name).write_bytes(after)
                 size = sizes.get(name, len(before))
+                if name == RESULT and said_by(after) == said_by(before):
+                    continue  # white space
                 if after[:size] != before[:size] or (of == "whole" and after != before):
                     changed.add(name)
         kept = files(folder)

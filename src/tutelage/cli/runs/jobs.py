@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,10 @@ def recorded(folder: Path) -> Job:
     return Job(study, found["arm"], found["preset"], found["overrides"], config, tuple(found["seeds"]), folder)
 
 
+class Unreadable(BadInput):
+    """A `study.json` that is torn."""
+
+
 @dataclass(frozen=True)
 class StudyPlan:
     """What `study.json` holds: enough to go on with a whole study."""
@@ -116,15 +121,17 @@ class StudyPlan:
         """Write or widen `study.json`. Raises `BadInput` where the folder holds another study, preset or overrides."""
         if (folder / "study.json").is_file():
             try:
-                found = read_plan(folder)
-            except BadInput:  # a damaged one; what the runs are, their own files say
-                found = self
-            for name in ("study", "preset", "overrides"):
-                theirs, ours = getattr(found, name), atomic.plain(getattr(self, name))
-                if theirs != ours:
-                    raise BadInput(f"{folder}: holds another study: {name} is {theirs!r} there, {ours!r} here")
+                self._refuse_other(folder, read_plan(folder))
+            except Unreadable:  # what the runs in it are, their own files say
+                print(f"tutelage: {folder / 'study.json'}: was torn; written again", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write_json(folder / "study.json", {"format": 1, **vars(self)})
+
+    def _refuse_other(self, folder: Path, found: StudyPlan) -> None:
+        for name in ("study", "preset", "overrides"):
+            theirs, ours = getattr(found, name), atomic.plain(getattr(self, name))
+            if theirs != ours:
+                raise BadInput(f"{folder}: holds another study: {name} is {theirs!r} there, {ours!r} here")
 
 
 def read_plan(folder: Path) -> StudyPlan:
@@ -133,7 +140,7 @@ def read_plan(folder: Path) -> StudyPlan:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise BadInput(f"{file}: is not JSON; the same `tutelage study …` command writes it again") from None
+        raise Unreadable(f"{file}: is not JSON; the same `tutelage study …` command writes it again") from None
     kinds = {"study": str, "preset": str, "arms": list, "seeds": list, "overrides": dict}
     for name, kind in kinds.items():
         if not isinstance(found, dict) or not isinstance(found.get(name), kind):

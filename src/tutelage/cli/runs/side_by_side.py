@@ -95,7 +95,7 @@ class _Child:
         program = f"import sys; sys.path[:] = {sys.path!r}; from tutelage.cli.runs.child import main; main()"
         self._process = subprocess.Popen(
             [sys.executable, "-c", program, str(job.folder)],
-            env=environment,
+            env=environment | {"PYTHONIOENCODING": "utf-8"},  # this pipe is no terminal, and read as UTF-8
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -30,8 +30,6 @@ def recover(
     )
     if standing.word == "damaged" and not notes:
         notes = [f"{standing.problem}; {'going on from ' + found.path.name if found else 'starting over'}"]
-    elif found is None and run.metrics_file.is_file() and run.metrics_file.stat().st_size:
-        notes = [f"{run.path} has no checkpoint; starting over"]
     try:
         run.result_file.unlink(missing_ok=True)
     except OSError as error:

@@ -42,7 +42,7 @@ def report(chosen: ReportArguments) -> None:
 
     found = judged(chosen.eps)
     if chosen.json:
-        print(json.dumps(_record(found, rewards), indent=2, ensure_ascii=False))
+        print(json.dumps(_record(found, rewards), indent=2))
         return
     print(f"{rewards.source}: {_counted(len(values))} of {length} steps; one step is {rewards.step}")
     if len(values) > length:
