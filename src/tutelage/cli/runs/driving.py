@@ -56,7 +56,7 @@ def drive(job: Job, *, quiet: bool) -> list[RunResult] | None:
             job.folder,
             overrides=job.overrides,
             quiet=quiet,
-            leave=_leave,
+            leave=None if quiet else _leave,  # a quiet one may be a child, whose parent waits for what it saves
         )
     except (driver.Interrupted, BadInput):
         raise
