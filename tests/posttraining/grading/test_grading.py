@@ -128,7 +128,7 @@ PARTS = [
     "3 = x = y", "#5", "No. #5", "3&4", "a3", "3e", "3.x", "@3", "C3PO",
     # Nothing that is taken away joins two numerals, nor turns a product into a mixed number.
     "3$5", "3€50", "3 $ 1/2", "3* 1/2", "3 *1/2", "2 *1/2*", "1**2**", r"3\,5", r"3\left.5\right.", r"\frac{1 2}{3}",
-    r"\frac{1/2}{3}", r"1\,00", "5₂", "①", "..5", "…5", "5%%", "%5", "ten % 5",
+    r"\frac{1/2}{3}", r"1\,00", "5₂", "₂5", "1=₂1", "①", "..5", "…5", "5%%", "%5", "ten % 5",
     # Two equations are not one.
     "x = 5, y = 6", "a = 5; b = 6", "a=5. b=6", "x = 12 y = 6", "2x = 10, x = 5",
     # Words that go on with the number, or make another of it.
@@ -138,9 +138,10 @@ PARTS = [
     "5 feet six inches", "5 hours thirty minutes", "twenty 5", "two hundred 5", "five million 5", "half 3", "three 5",
     "half past 5", "quarter to 5", "an hour and 5 minutes", "square 3", "the square of 4", "opposite of 3",
     "reciprocal of -3", "thrice 3", "threefold 3", "less than 5", "more than 5", "over 5", "ten -5",
-    "times 5", "3 to the fourth", "a 3", "Total.5", "can't be 5", "cannot be 5",
-    "never 5", "no 5",
-    "anything but 5", "5 is wrong", "incorrect: 5",
+    "times 5", "3 to the fourth",
+    "a 3", "Total.5", "can't be 5", "cannot be 5", "never 5", "no 5", "anything but 5", "5 is wrong", "incorrect: 5",
+    # Letters of other scripts.
+    "5万", "3千", "5 億", "五 5", "5х", "5 ж", "5λ", "5Ω", "5é",
 ]  # fmt: skip
 
 
@@ -191,6 +192,11 @@ WHOLE = [
     ("#### a total of 12", "12"),
     ("#### No, 12", "12"),
     ("#### 12¢", "12"),
+    ("#### 12个", "12"),
+    ("#### 12 яблок", "12"),
+    ("#### 12 μm", "12"),
+    ("#### 12µm", "12"),
+    ("#### Cet été: 12 €", "12"),
     ("#### 1.5 millions", "1500000"),
     ("#### f(1, 2) = 12", "12"),
     ("#### 1,000 + 2 = 1,002", "1002"),
@@ -237,7 +243,7 @@ JOINTS = st.text("$€*_` \\,{}\u2009\u200b'’.:;/=&₂²①", min_size=1, max_
 def test_no_signs_between_two_numerals_join_them(left, joint, right):
     """Only a grouping comma, a decimal point, a fraction bar, or an equals sign gives two numerals one value."""
     known = {Fraction(right), Fraction(f".{right}")} if "=" in joint else set()
-    known |= {Fraction(left, right)} if joint.count("/") == 1 else set()
+    known |= {Fraction(left, right), left / Fraction(f".{right}")} if joint.count("/") == 1 else set()
     known |= {Fraction(f"{left}.{right}")} if "." in joint and joint.strip(" `*_{}\\") == "." else set()
     known |= {Fraction(f"{left}{right}")} if "," in joint and len(str(right)) == 3 else set()
     known |= {Fraction(f"{left}{right}")} if "\\" in joint and len(str(right)) == 3 else set()
@@ -298,7 +304,23 @@ def test_no_text_raises_or_hangs(before, after):
 
 
 @pytest.mark.parametrize(
-    "tail", ["9" * 10_000, "1e" + "9" * 200, "1" + ",111" * 2000, "{" * 5000, "- " * 5000, "1/" * 100]
+    "tail",
+    [
+        "9" * 10_000,
+        "1e" + "9" * 200,
+        "1" + ",111" * 2000,
+        "{" * 5000,
+        "- " * 5000,
+        "1/" * 100,
+        "`" * 20_000 + " x 5",
+        "$1 " * 5000,
+        "$" * 20_000 + "x",
+        "of" + " " * 20_000 + "x 5",
+        "1" * 20_000 + "=x",
+        "1 " * 9000 + "= 1 2",
+        r"\frac{1}" * 3000,
+        "(" * 20_000 + "x 1",
+    ],
 )
 def test_hostile_answers_are_unparsed(tail):
     assert parse_answer(tail) is None

@@ -95,6 +95,19 @@ def test_rounded_results_are_right_only_to_the_decimals_given(equation, correct)
     assert [s.correct for s in steps(f"<<{equation}>>")] == [correct]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1) 3 + 4 = 7", "(a) 3 + 4 = 7", "* 3 + 4 = 7", "**3 + 4 = 7**", "**Total:** 3 + 4 = 7", "x = 3 + 4 = 7"),
+        *("Total (3 + 4 = 7)", "Total:3 + 4 = 7", "3 + 4 = 7kg", "3 + 4 = 7 (apples)", "3 + 4 = 7, so", "3 + 4 = 7."),
+        *("Step 2. 3 + 4 = 7", "3 + 4 = 7 - I think", "3 + 4 = $7", "$3 + $4 = $7.00", "2 + 5 = 3 + 4 = 7"),
+    ],
+)
+def test_an_equation_in_what_may_stand_beside_it_is_a_step(text):
+    assert [(step.equation, step.correct) for step in steps(text)] == [("3+4=7", True)]
+    assert steps(text.replace("7", "7e5")) == []
+
+
 def test_keys_at_three_levels():
     one, two = "A: 3 * 4 = 12\nB: 12 + 1,000 = 1012\n#### 1012", "A:  3 * 4 = 12.0\nB: 12 + 1000 = 1,012\n#### 1012"
     other = "First 3 * 4 = 12.\nThen 12 + 1000 = 1012.\n#### 1012"

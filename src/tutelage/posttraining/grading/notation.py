@@ -1,9 +1,11 @@
 """Texts that are exactly one number: how it may be written, and what may stand beside it.
 
 A number is read only where nothing around it could make it a part of something else. What may stand beside it are words
-of two letters or more, units, currency, brackets around it, punctuation and emphasis; whatever else there is
-(operators, single letters as of variables, further digits, `!`, `|`, `~`, `±`, words that calculate) leaves the text
-unparsed.
+of two letters or more, units, currency, brackets around it, punctuation and emphasis. Whatever else there is leaves the
+text unparsed: operators, single letters as of variables (units of one letter stand behind a space or `/`: `3 m`, not
+`3m`), further digits, `!`, `|`, `~`, `±`, a second equation, and words that calculate (`twice 3`), deny (`not 3`), go
+on with the number (`3 dozen`, `5 bn`, `5万`) or name a bound that it does not reach (`more than 3`; `at least 3` and
+`about 3` are 3). What is taken away (currency, emphasis, LaTeX's spacing) never joins what stands on its two sides.
 Nothing is evaluated and nothing is guessed.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from fractions import Fraction
+from itertools import islice
 from typing import NamedTuple
 
 from tutelage.posttraining.grading.arithmetic import decimal
@@ -32,7 +35,7 @@ _LATEX = (
 )
 _CURRENCY = re.compile(r"[$€£¥₹¢]")
 _SPLIT_BY_CURRENCY = re.compile(r"[0-9.,]\s*[$€£¥₹¢]+\s*[-+]?[0-9.]")
-_SHORT_SCALE = re.compile(r"[^$€£¥₹]*[$€£¥₹][^=]*[0-9]\s*[mtMTK]\b(?!/)")
+_SHORT_SCALE = re.compile(r"[$€£¥₹]\s*[0-9.,]*[0-9]\s*[mtMTK]\b(?!/)")
 _EMPHASIS = re.compile(
     r"(?<![\w).*])(?:\*{1,3}|_{1,3}|`{1,3})(?=[^\s*_`])|(?<=[^\s*_`])(?:\*{1,3}|_{1,3}|`{1,3})(?![\w(*])"
 )
@@ -49,7 +52,7 @@ _NUMBER = re.compile(
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 _UNITS = (
-    "mg|kg|lbs?|oz|mm|cm|dm|km|ft|yd|mi|mph|kph|kmh|ml|mL|cl|dl|gal|hrs?|mins?|secs?|ms|ns|Hz|kHz|MHz|GHz|kW|kWh|kJ|"
+    "μg|mg|kg|lbs?|oz|μm|mm|cm|dm|km|ft|yd|mi|mph|kph|kmh|ml|mL|cl|dl|gal|hrs?|mins?|secs?|ms|μs|ns|Hz|kHz|MHz|GHz|kW|kWh|kJ|"
     "px|pts?|USD|EUR|GBP|usd|eur|gbp|dollars?|cents?|degrees?|deg"
 )
 """Units that may be glued to a number. A single letter may not: `3x`, `3m` and `3k` may be products or short forms."""
@@ -59,8 +62,11 @@ _BESIDE = " \t\r\n\xa0.,;:?!'\"’‘“”[](){}—…°`-"
 _OPENING = " \t\xa0([{:\"'‘“`"
 _LOOSE = re.compile(r"(?<![^\W\d_])[-!]|-(?![^\W\d_])")
 """A hyphen that joins no two words, an exclamation mark behind no word."""
-_SINGLE = re.compile(r"(?<![A-Za-zα-ωΑ-Ω'’])[A-Za-zα-ωΑ-Ω](?![A-Za-zα-ωΑ-Ω'’])")
-_GLUED_UNIT = re.compile(rf"(?:{_UNITS})(?![A-Za-z])")
+_LETTER = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿ"
+"""Letters that may be variables: Latin, Greek and Cyrillic ones."""
+_SINGLE = re.compile(rf"(?<![{_LETTER}'’])[{_LETTER}](?![{_LETTER}'’])")
+_GLUED = re.compile(rf"[{_LETTER}_]")
+_GLUED_UNIT = re.compile(rf"(?:{_UNITS})(?![{_LETTER}])")
 _UNIT_POWER = re.compile(rf"(?<![A-Za-z])(?:{_UNITS}|[{_LETTER_UNITS}])\s?\^?\s?-?[1-4](?![0-9])")
 _PER = re.compile(rf"(?<=[A-Za-z0-9)]) ?/ ?(?=(?:[A-Za-z]{{2,}}|[{_LETTER_UNITS}](?![A-Za-z])))")
 _PARTS = (
@@ -73,9 +79,10 @@ _COUNTS = (
 )
 _CALCULATES = re.compile(
     r"\b(?:sqrt|cbrt|root|pi|tau|sin|cos|tan|cot|log|ln|exp|mod|modulo|choose|factorial|divided|multiplied|squared|cubed|"
-    r"infinity|inf|nan|minus|negative|not|can['’]?t|isn['’]?t|cannot|never|wrong|incorrect|neither|nor|twice|thrice|double|triple|"
-    r"quadruple|[a-z]+fold|point|mille)\b|"
-    rf"\b(?:times|plus|over|by|and|of|or|to|than|from|away|past|base|remainder)\s+(?:(?:an?|the)\s+)?(?:{_COUNTS}|{_PARTS})\b|"
+    r"infinity|inf|nan|minus|negative|not|can['’]?t|isn['’]?t|cannot|never|wrong|incorrect|neither|nor|"
+    r"twice|thrice|double|triple|quadruple|[a-z]+fold|point|mille)\b|"
+    r"\b(?:times|plus|over|by|and|of|or|to|than|from|away|past|base|remainder)\s+(?:(?:an?|the)\s+)?"
+    rf"(?:{_COUNTS}|{_PARTS})\b|"
     rf"\b(?:{_COUNTS}|{_PARTS})[\s-]+(?:times|plus|over|of|or|to|and|past)\b|"
     r"\b(?:feet|foot|ft|yards?|pounds?|lbs?|minutes?|hours?|days?|weeks?|months?|years?|dollars?)\s+"
     rf"(?:{_COUNTS})\s+(?:in|inch(?:es)?|ounces?|seconds?|minutes?|hours?|days?|weeks?|months?|cents?)\b|"
@@ -86,7 +93,7 @@ _CALCULATES = re.compile(
 _BEFORE = re.compile(
     rf"\b(?:(?:{_COUNTS}|{_PARTS}|and|times|plus|square|cube|no|except|but|over|under|above|below|exceeds)[\s-]*|"
     r"(?:(?<!no )(?:more|less|fewer|greater|higher|lower|larger|smaller|bigger) than|"
-    r"(?:square|cube|power|opposite|reciprocal|inverse|complement|absolute value|remainder) of)\s+[-+]?\s*)$|"
+    r"(?:square|cube|power|opposite|reciprocal|inverse|complement|absolute value|remainder) of)\s*)$|"
     r"^\W*[aAI]\s+$",
     re.IGNORECASE,
 )
@@ -113,23 +120,23 @@ def single_number(text: str) -> Answer | None:
     if "\\" in text or "{" in text:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
-    if _SPLIT_BY_CURRENCY.search(text) or _SHORT_SCALE.match(text):
+    if _SPLIT_BY_CURRENCY.search(text) or _SHORT_SCALE.search(text):
         return None
     # What goes leaves something behind: no two numerals may become one.
     text = _EMPHASIS.sub("`", _CURRENCY.sub(" ", text))
     side = _last_side(_POWER_OF_TEN.sub(r"e\1", text))
     if side is None:
         return None
-    found = list(_NUMBER.finditer(side))
+    found = list(islice(_NUMBER.finditer(side), 9))  # a unit has few exponents
     if len(found) > 1:
-        exponents = {place for power in _UNIT_POWER.finditer(side) for place in range(power.start() + 1, power.end())}
-        found = [match for match in found if match.start() not in exponents]
+        powers = [power.span() for power in islice(_UNIT_POWER.finditer(side), 9)]
+        found = [match for match in found if not any(a < match.start() < b for a, b in powers)]
     if len(found) != 1 or not _may_stand(side[: found[0].start()], found[0], side[found[0].end() :]):
         return None
     return _value(found[0])
 
 
-_MARKED = {"<super>": "^", "<sub>": "^", "<circle>": "#"}
+_MARKED = {"<super>": "^", "<sub>": "#", "<circle>": "#"}
 """Before characters that are digits by their compatibility form, but are no digits of a number."""
 
 
@@ -150,8 +157,7 @@ def _ascii(character: str) -> str:
 
 
 _IN_BRACKETS = re.compile(r"\([^()]*\)")
-_SEPARATED = re.compile(r"[0-9].*(?:[,.]\s|[;:]|,(?![0-9]{3}))|[0-9]\s+[A-Za-z]\s*$")
-"""Two equations on a side, of which the first has a value: `5, y` of `x = 5, y = 6`."""
+_SEPARATOR = re.compile(r"[,.]\s|[;:]|,(?![0-9]{3})|\s[A-Za-z]\s*$")
 
 
 def _last_side(text: str) -> str | None:
@@ -164,11 +170,19 @@ def _last_side(text: str) -> str | None:
         rest = side[:end]
         if (
             any(map(str.isdigit, rest))
-            or _SEPARATED.search(_IN_BRACKETS.sub(" ", side[end:]))
+            or _two_equations(side[end:])
             or side.rstrip()[-1:] in ("<", ">", "!", "~", "≈", "≠")
         ):
             return None
     return last
+
+
+def _two_equations(side: str) -> bool:
+    """Whether a side ends an equation that has a value and begins another: `5, y` of `x = 5, y = 6`."""
+    side = _IN_BRACKETS.sub(" ", side).rstrip()
+    digit = re.search("[0-9]", side)
+    separator = digit and _SEPARATOR.search(side, digit.end())
+    return bool(separator and side[separator.start() - 1] not in "+-*/^×·÷")
 
 
 def _stands_alone(text: str, place: int) -> bool:
@@ -180,11 +194,8 @@ def _may_stand(before: str, match: re.Match[str], after: str) -> bool:
     """Whether what stands beside the number leaves it a number of its own."""
     if match["sign"] and not _is_sign(before, match["sign"]):
         return False
-    glued = re.match(r"[A-Za-z_]+", after)
-    if glued:
-        unit = _GLUED_UNIT.match(after)
-        if match["percent"] or match["scale"] or unit is None:
-            return False
+    if _GLUED.match(after) and (match["percent"] or match["scale"] or not _GLUED_UNIT.match(after)):
+        return False
     if after[:1] in ("!", "(", "[", "{", ":", "'") and after[:2] not in (":", ": "):
         return False
     if re.search(r"[A-Za-z0-9)\]}][(\[{]\s*$", before):
@@ -192,13 +203,18 @@ def _may_stand(before: str, match: re.Match[str], after: str) -> bool:
     after = _UNIT_POWER.sub(" unit ", after)
     after = _PER.sub(" per ", "0" + after)[1:] if after[:1] == "/" or "/" in after else after
     whole = f"{before} {after}"
-    if not all(character.isalpha() or character in _BESIDE for character in whole) or _LOOSE.search(whole):
+    if not all(character in _BESIDE or _is_letter(character) for character in whole) or _LOOSE.search(whole):
         return False
     if not all(single[0] in "aAI" for single in _SINGLE.finditer(before)):
         return False
     if not all(single[0] in "aI" + _LETTER_UNITS for single in _SINGLE.finditer(after)):
         return False
     return not (_CALCULATES.search(whole) or _BEFORE.search(before) or _MORE.match(after))
+
+
+def _is_letter(character: str) -> bool:
+    """A letter that is no numeral of its script, as those of `五` and `5万` are."""
+    return character.isalpha() and (character.isascii() or unicodedata.numeric(character, None) is None)
 
 
 def _is_sign(before: str, sign: str) -> bool:

@@ -28,7 +28,8 @@ LEVELS = ("exact", "normalised", "equation")
 _NUMBER = rf"(?<![0-9])(?>{DECIMAL})"
 _OPERAND = rf"[-(\s]{{0,9}}{_NUMBER}%?[)\s]{{0,9}}"
 # What goes on behind a result, so that the number there is not the whole right side.
-_GOES_ON = r"""(?: [0-9_^¹²³⁰⁴-⁹¼-¾⅐-⅟(] | [.,:/][0-9] | \s*+[-+*/^]\s*+(?:[0-9(.]|(?![aI]\b)[A-Za-z]\b)
+_GOES_ON = r"""(?: [0-9_^¹²³⁰⁴-⁹¼-¾⅐-⅟(] | [.,:/][0-9] | [eE][-+]?[0-9]
+    | \s*+[-+*/^]\s*+(?:[0-9(.]|(?![aI]\b)[A-Za-z]\b)
     | (?![mgshlLWV]\b)[A-Za-z]\b | \s++(?:and\s++)?[0-9]++\s*+/\s*+[0-9] | \s++\(\s*+[-0-9] )"""
 # At most 40 operations: `1+1+1+…` without an end takes no time squared.
 _PLAIN = re.compile(
@@ -92,10 +93,17 @@ def _line_steps(line: str) -> tuple[Step, ...]:
         matches = list(_ANNOTATED.finditer(text))
     else:
         matches = [match for match in _PLAIN.finditer(text) if _begins_there(text, match)]
-    found = [Step(*read, match.end()) for match in matches if (read := _equation(*match.group(1, 2)))]
+    found = [Step(*read, match.end()) for match in matches if (read := _equation(_closed(match[1]), match[2]))]
     if found:
         found[-1] = found[-1]._replace(end=len(body.rstrip()))
     return tuple(found)
+
+
+def _closed(left: str) -> str:
+    """A left side without the brackets that open before it and close behind its equation: `in all (3 + 4 = 7)`."""
+    while left.count("(") > left.count(")") and left.lstrip().startswith("("):
+        left = left.lstrip()[1:]
+    return left
 
 
 def _begins_there(text: str, match: re.Match[str]) -> bool:
@@ -103,6 +111,8 @@ def _begins_there(text: str, match: re.Match[str]) -> bool:
     left = match["left"]
     start = match.start() + len(left) - len(left.lstrip())
     before = text[max(0, start - 40) : start]
+    if text[:start].strip() in ("*", "+"):
+        return True  # an item of a list
     return not _CONTINUED.search(before) and not (text[start] == "-" and _SUBTRACTED_FROM.search(before))
 
 
