@@ -148,7 +148,7 @@ def _all_actions(mdp: TabularMDP | SparseMDP) -> Any:
 
 
 def _refuse_apart(classes: Structure, change: np.ndarray, actions: Any) -> None:
-    """Classes whose best gains differ: each is a process of its own, whose gain lies within the changes of its values."""
+    """Classes whose best gains differ: each is a process, whose gain lies within the changes of its values."""
     lowest = np.array([change[states].min() for states in classes.closed])
     highest = np.array([change[states].max() for states in classes.closed])
     scale = TIE * max(1.0, float(np.abs(change).max()))
