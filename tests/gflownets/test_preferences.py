@@ -8,7 +8,6 @@ from scipy.stats import gamma
 
 from tutelage.gflownets.condition import (
     Condition,
-    beta_range,
     condition,
     draw_conditions,
     encode,
@@ -16,7 +15,7 @@ from tutelage.gflownets.condition import (
     simplex_grid,
     thermometer,
 )
-from tutelage.gflownets.config import BetaConfig, PreferenceConfig
+from tutelage.gflownets.config import BetaConfig, PreferenceConfig, beta_range
 from tutelage.lab.errors import BadInput
 
 MANY = 4000

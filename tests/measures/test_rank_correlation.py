@@ -61,6 +61,13 @@ def test_bad_input(call):
         call()
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1.0, 1e200, 4e307])
+def test_pearson_does_not_depend_on_the_unit(unit):
+    x, y = np.array([1.0, 2.0, 4.0]), [1.0, 3.0, 2.0]
+    assert_allclose(pearson(x * unit, y), scipy.stats.pearsonr(x, y).statistic, atol=1e-15)
+    assert_allclose(pearson(x * unit, x), 1)
+
+
 def test_pearson_is_scipys_and_undefined_for_a_constant():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 3, 20))

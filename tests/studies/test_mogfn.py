@@ -141,6 +141,7 @@ def test_the_least_positive_reward_is_that_of_one_motif_under_the_even_preferenc
         ("grid", {"gflownet.beta.scale": -1.0}, "gflownet.beta.scale = -1.0: must be in (0, inf)"),
         ("grid", {"gflownet.beta.kind": "uniform", "gflownet.beta.low": 16.0}, "gflownet.beta.low = 16: must be"),
         ("mogfn", {"evaluation.beta": -1.0}, "evaluation.beta = -1.0: must be in [0, inf)"),
+        ("mogfn", {"evaluation.beta": 7.0}, "evaluation.beta = 7: must be in [32, 32], as training has, or 0"),
         ("grid", {"evaluation.exact_betas": (1.0, 0.0)}, "exact_betas = (1.0, 0.0): each must be in (0, inf)"),
         ("mogfn", {"ngrams.min_len": 5}, "ngrams.min_len = 5 and max_len = 4: must be"),
         ("aptamers", {"aptamers.min_len": 11}, "aptamers.min_len = 11 and max_len = 10: must be"),

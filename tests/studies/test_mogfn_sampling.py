@@ -61,6 +61,8 @@ def test_what_cannot_be_drawn_is_refused(folder):
         sampler_of(run, index=2)
     with pytest.raises(BadInput, match="beta = 0: must be > 0"):
         sampler_of(run, beta=0.0)([0.5, 0.5], 1, jax.random.key(0))
+    with pytest.raises(BadInput, match=r"beta = 1000: must be .*training"):
+        sampler_of(run, beta=1000.0)
     with pytest.raises(BadInput, match="3 weights for 2 objectives"):
         sampler_of(run)([0.2, 0.3, 0.5], 1, jax.random.key(0))
     with pytest.raises(BadInput, match=r"row 0 = .* is not on the simplex"):

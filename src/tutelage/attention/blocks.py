@@ -13,6 +13,7 @@ from tutelage.attention.cache import LayerCache
 from tutelage.attention.config import AttentionConfig, NetworkConfig
 from tutelage.attention.kinds import attention_layer
 from tutelage.attention.layer import Activations
+from tutelage.attention.masks import finite_padding
 from tutelage.attention.noise import dropout
 from tutelage.lab.errors import BadInput
 
@@ -147,6 +148,9 @@ class Encoder(nn.Module):
             )
         if caches is not None and len(caches) != self.iterations:
             raise BadInput(f"caches are {len(caches)}: must be one for each of the {self.iterations} iterations")
+        x = finite_padding(
+            x, key_padding_mask
+        )  # norms and feed-forward parts have weights whose gradients it would reach
         record: list[Activations] = []
         for number in range(self.iterations):
             block = self.blocks[0 if self.shared else number]

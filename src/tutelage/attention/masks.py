@@ -1,6 +1,8 @@
 """Who may attend to whom: one polarity, True = may attend, checked before any work.
 
 A row in which nothing may be attended to is a row of zeros in A, never NaN. Only `-inf` in an additive mask forbids.
+What padding holds, NaN and infinity too, reaches no output and no gradient of other tokens: `without_padding` and
+`finite_padding` keep it out of the projections, since 0 · NaN would not. Other masks promise this of finite numbers.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Masks:
                     f"key_padding_mask is {_what(key_padding_mask)}: must be bool of shape (B, M) = {(batch, keys)}, "
                     "True = a real token, which may be attended to"
                 )
-            if _cheap(key_padding_mask) and not bool(key_padding_mask.any()):
+            if key_padding_mask.numel() and _cheap(key_padding_mask) and not bool(key_padding_mask.any()):
                 raise BadInput(
                     "key_padding_mask has no True at all, so no token could attend to anything: "
                     "True = a real token, which may be attended to; did you mean ~key_padding_mask?"
@@ -93,17 +95,49 @@ class Masks:
 
 def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
     """Softmax over the last axis under a mask of `Masks.combined`; a row that allows nothing is zeros."""
-    if mask is None:
+    if mask is None or scores.shape[-1] == 0:
         return scores.softmax(-1)
     scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     empty = scores.detach().amax(-1, keepdim=True) == -math.inf
     return scores.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0)
 
 
+def without_padding(memory: Tensor, real: Tensor | None) -> Tensor:
+    """Memory (B, M, D) with zeros for the tokens that a `key_padding_mask` calls no real ones.
+
+    The mask may begin with tokens of a cache. One that does not fit is left to `Masks.of`, which refuses it.
+    """
+    new = _of_these(memory, real)
+    return memory if new is None else memory.masked_fill(~new, 0.0)
+
+
+def finite_padding(x: Tensor, real: Tensor | None) -> Tensor:
+    """Tokens (B, N, D) that attend to themselves: zeros for those that are not real and whose sum is not finite.
+
+    Other padding stays as it is, for it has an output of its own.
+    """
+    new = _of_these(x, real)
+    if new is None:
+        return x
+    sums = x.detach().sum(-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+    spoilt = ~(new | sums.isfinite())
+    return x if _cheap(spoilt) and not bool(spoilt.any()) else x.masked_fill(spoilt, 0.0)
+
+
+def _of_these(tokens: Tensor, real: Tensor | None) -> Tensor | None:
+    """Which of the last tokens are real, bool (B, n, 1); None where no mask or one that does not fit is given."""
+    number = tokens.shape[1]
+    if real is None or real.dtype != torch.bool or real.dim() != 2:
+        return None
+    if real.shape[0] != tokens.shape[0] or real.shape[1] < number:
+        return None
+    return real[:, real.shape[1] - number :, None]
+
+
 def empty_rows(mask: Tensor | None, shape: tuple[int, int, int, int]) -> Tensor:
     """Bool (B, S, N): True where a mask of `Masks.combined` lets the query attend to nothing."""
     if mask is None:
-        return torch.zeros(shape[:3], dtype=torch.bool)
+        return torch.full(shape[:3], shape[3] == 0, dtype=torch.bool)
     allowed = mask if mask.dtype == torch.bool else mask > -math.inf
     return (~allowed.any(-1)).expand(shape[:3])
 

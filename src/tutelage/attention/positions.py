@@ -59,7 +59,9 @@ class RelativeBias(nn.Module):
 
     def forward(self, queries: int, keys: int) -> Tensor:
         """(S, N + M - 1): entry m - n + N - 1 is the bias of key m for query n; query N - 1 is key M - 1."""
-        offset = torch.arange(1 - keys, queries, device=self.weight.device)  # key's position minus query's
+        offset = torch.arange(
+            1 - keys, max(queries, 1 - keys), device=self.weight.device
+        )  # key's position minus query's
         return self.weight[:, self.bucket(offset)]
 
     def bucket(self, offset: Tensor) -> Tensor:
@@ -74,4 +76,6 @@ class RelativeBias(nn.Module):
 
 def toeplitz(by_offset: Tensor, queries: int, keys: int) -> Tensor:
     """(S, N, M) of `RelativeBias`' (S, N + M - 1)."""
+    if not queries or not keys:
+        return by_offset.new_zeros(by_offset.shape[0], queries, keys)
     return by_offset.unfold(1, keys, 1).flip(1)[:, :queries]

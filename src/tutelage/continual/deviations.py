@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from tutelage.continual.structure import BELOW_ROUNDING, unichain
 from tutelage.lab.errors import BadInput
 
 Numbers = np.ndarray | Array
@@ -50,19 +51,27 @@ def chain_inverse(P: Float[Numbers, "S S"], u: Float[Numbers, "_"] | None = None
     """The inverse of a chain of one closed class, in the precision of P; u is uniform when it is not given.
 
     Raises:
-        BadInput: if u is not a law with positive entries.
+        BadInput: several closed classes, which are listed; states that hang together only by probabilities below
+            rounding; a u that is not a law with positive entries.
     """
+    unichain(np.asarray(P))
     if u is None:
-        return inverted(P, _namespace(P).full(P.shape[:1], 1 / P.shape[0], dtype=P.dtype))
+        return _certain(inverted(P, _namespace(P).full(P.shape[:1], 1 / P.shape[0], dtype=P.dtype)))
     if np.shape(u) != P.shape[:1] or not (np.min(u) > 0 and abs(np.sum(u) - 1) < 1e-6):
         raise BadInput(f"u: shape {np.shape(u)}, sum {np.sum(u):.6g}; must be {P.shape[:1]} positive entries of sum 1")
-    return inverted(P, u)
+    return _certain(inverted(P, u))
 
 
 def inverted(P: Float[Numbers, "S S"], u: Float[Numbers, "S"]) -> ChainInverse:
     """The inverse anew, for compiled code: nothing is checked."""
     xp = _namespace(P)
     return ChainInverse(xp.linalg.inv(xp.eye(P.shape[0], dtype=P.dtype) - P + u[None, :]), u)
+
+
+def _certain(inverse: ChainInverse) -> ChainInverse:
+    if not np.isfinite(inverse.M).all():
+        raise BadInput(BELOW_ROUNDING)
+    return inverse
 
 
 def law_of(inverse: ChainInverse) -> Float[Numbers, "S"]:

@@ -14,14 +14,15 @@ References: Puterman (1994), Markov Decision Processes, sections 8.5 and 9.2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 from tutelage.continual.sparse import SparseMDP, one_step
 from tutelage.continual.stationary import gain_bias
-from tutelage.continual.structure import structure
+from tutelage.continual.structure import Structure, above_rounding, refuse_below_rounding, structure
 from tutelage.continual.tabular import Chain, TabularMDP, check_rows
 from tutelage.lab.errors import BadInput
 
@@ -100,13 +101,17 @@ def relative_value_iteration(
         laziness: share of a sweep that stays where it is, in (0, 1): periodic processes converge only with some.
 
     Raises:
-        BadInput: settings outside their ranges; no convergence in `max_sweeps` (a multichain process, or a slow one).
+        BadInput: settings outside their ranges; closed classes of different best gains, which are listed as soon as
+            the sweeps tell them apart; no convergence in `max_sweeps` (a slow process, or one that can stay for ever,
+            and earn more, in states which are of no closed class).
     """
     if not tolerance > 0:
         raise BadInput(f"tolerance = {tolerance}: must be in (0, inf)")
     if not 0 < laziness < 1:
         raise BadInput(f"laziness = {laziness}: must be in (0, 1)")
     ahead, R = _backup(mdp), np.asarray(mdp.R, np.float64)
+    actions = _all_actions(mdp)
+    classes = structure(above_rounding(actions), mdp.states)
     values, low, high = np.zeros(len(R)), -np.inf, np.inf
     for sweep in range(1, max_sweeps + 1):
         options = R + ahead(values)
@@ -115,6 +120,8 @@ def relative_value_iteration(
         if high - low <= tolerance:
             policy = _lowest(options)
             return RelativeValues(policy, (low + high) / 2, values - values[0], high - low, sweep)
+        if len(classes.closed) > 1:
+            _refuse_apart(classes, change, actions)
         values = values + (1 - laziness) * (change - change[0])
     raise BadInput(f"max_sweeps = {max_sweeps}: ρ* is only known to lie in [{low:.6g}, {high:.6g}]; give more")
 
@@ -129,6 +136,29 @@ def _backup(mdp: TabularMDP | SparseMDP) -> Callable[[np.ndarray], np.ndarray]:
     """Expectation of values [S] after one step, f64 [S, A]."""
     table = one_step(mdp)
     return lambda values: (table @ values).reshape(np.shape(mdp.R))
+
+
+def _all_actions(mdp: TabularMDP | SparseMDP) -> Any:
+    """Probabilities summed over actions, [S, S]: the closed classes of the process are those of this graph."""
+    if isinstance(mdp, TabularMDP):
+        return np.asarray(mdp.P, np.float64).sum(axis=1)
+    num_states, num_actions = np.shape(mdp.R)
+    row = np.arange(num_states * num_actions) // num_actions
+    return csr_array((np.ones(row.size), (row, np.arange(row.size))), shape=(num_states, row.size)) @ one_step(mdp)
+
+
+def _refuse_apart(classes: Structure, change: np.ndarray, actions: Any) -> None:
+    """Classes whose best gains differ: each is a process, whose gain lies within the changes of its values."""
+    lowest = np.array([change[states].min() for states in classes.closed])
+    highest = np.array([change[states].max() for states in classes.closed])
+    scale = TIE * max(1.0, float(np.abs(change).max()))
+    if lowest.max() > highest.min() + scale:
+        refuse_below_rounding(actions, structure(actions))
+        raise BadInput(
+            f"mdp: the best gain depends on the start (at most {highest.min():.6g} in one closed class, at least "
+            f"{lowest.max():.6g} in another): the process has {classes}; must be one gain: use `solve_gain` with "
+            'multichain="per_class"'
+        )
 
 
 def _lowest(options: np.ndarray) -> np.ndarray:

@@ -19,7 +19,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tutelage.continual.structure import Structure, checked, structure, unichain
+from tutelage.continual.structure import (
+    BELOW_ROUNDING,
+    Structure,
+    checked,
+    refuse_below_rounding,
+    structure,
+    unichain,
+)
 from tutelage.continual.tabular import Chain
 from tutelage.lab.errors import BadInput, nearest
 
@@ -49,7 +56,8 @@ def stationary(
         names: a name for each state, for the message.
 
     Raises:
-        BadInput: rows that are no laws; several closed classes, which are listed.
+        BadInput: rows that are no laws; several closed classes, which are listed; states that hang together only by
+            probabilities below rounding.
     """
     _check_choice(multichain)
     if multichain == "per_class":
@@ -115,12 +123,13 @@ def _law(P: np.ndarray) -> np.ndarray:
     try:
         mu = np.linalg.solve(np.swapaxes(np.eye(num_states) - P + 1 / num_states, -1, -2), u)[..., 0]
     except np.linalg.LinAlgError as error:
-        raise BadInput("P: states of a closed class hang together only by probabilities below rounding") from error
+        raise BadInput(BELOW_ROUNDING) from error
     mu = np.maximum(mu, 0)
     return mu / mu.sum(axis=-1, keepdims=True)
 
 
 def _laws(P: np.ndarray, found: Structure) -> np.ndarray:
+    refuse_below_rounding(P, found)
     laws = np.zeros((len(found.closed), len(P)))
     for law, states in zip(laws, found.closed, strict=True):
         law[states] = _law(P[np.ix_(states, states)])

@@ -19,6 +19,8 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from tutelage.continual.tabular import Chain, check_rows
 from tutelage.lab.errors import BadInput
 
+BELOW_ROUNDING = "P: states of a closed class hang together only by probabilities below rounding"
+
 _SHOWN = 8
 
 
@@ -70,7 +72,7 @@ def unichain(P: Any, names: Sequence[str] = ()) -> Structure:
     """The structure of a chain that must have one closed class.
 
     Raises:
-        BadInput: listing the closed classes when there are several.
+        BadInput: listing the closed classes when there are several; one that float64 cannot tell from several.
     """
     found = structure(P, names)
     if len(found.closed) > 1:
@@ -78,7 +80,33 @@ def unichain(P: Any, names: Sequence[str] = ()) -> Structure:
             f"P: the chain has {found}; must have one closed class, "
             'or ask for the stationary law of each by multichain="per_class"'
         )
+    refuse_below_rounding(P, found)
     return found
+
+
+def refuse_below_rounding(P: Any, found: Structure) -> None:
+    """Refuse closed classes that would be several without their probabilities below rounding.
+
+    Their stationary law is that of these probabilities, which vanish in I − P. Rare states that are left by larger ones
+    are no such case.
+
+    Raises:
+        BadInput: as `BELOW_ROUNDING` says.
+    """
+    kept = above_rounding(P)
+    if kept is not P and len(structure(kept).closed) > len(found.closed):
+        raise BadInput(BELOW_ROUNDING)
+
+
+def above_rounding(P: Any) -> Any:
+    """P itself, or where it has probabilities below rounding (of its precision) a sparse matrix without them."""
+    rounding = np.finfo(P.dtype if np.issubdtype(P.dtype, np.floating) else np.float64).eps
+    values = P.data if issparse(P) else P
+    if not ((values > 0) & (values < rounding)).any():
+        return P
+    kept = csr_array(P, copy=True)
+    kept.data[kept.data < rounding] = 0
+    return kept
 
 
 def checked(chain: Chain, *, batched: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from numpy.typing import ArrayLike
 
-from tutelage.gflownets.config import BetaConfig, PreferenceConfig
+from tutelage.gflownets.config import BetaConfig, PreferenceConfig, beta_range
 from tutelage.lab.errors import BadInput
 
 TOLERANCE = 1e-4
@@ -57,21 +57,6 @@ def encode(condition: Condition, preference: PreferenceConfig, beta: BetaConfig)
         return weights
     low, high = beta_range(beta)
     return jnp.concatenate([weights, thermometer(condition.beta, beta.bins, low, high)], axis=-1)
-
-
-def beta_range(beta: BetaConfig) -> tuple[float, float]:
-    """The range that the encoding of β covers: of a uniform law its own, of others where all but 0.1 % of it lies."""
-    match beta.kind:
-        case "constant":
-            return beta.value, beta.value
-        case "uniform" | "loguniform":
-            return beta.low, beta.high
-        case "gamma":
-            from scipy.stats import gamma
-
-            return 0.0, float(gamma.ppf(0.999, beta.shape, scale=beta.scale))
-        case _:
-            return 0.0, beta.scale
 
 
 def draw_conditions(

@@ -47,6 +47,26 @@ class BetaConfig:
     bins: int = setting(50, "Entries of β's thermometer.", interval="[2, inf)", source="recursion: 32")
 
 
+def beta_range(beta: BetaConfig) -> tuple[float, float]:
+    """The range that the encoding of β covers: of a uniform law its own, of others where all but 0.1 % of it lies."""
+    match beta.kind:
+        case "constant":
+            return beta.value, beta.value
+        case "uniform" | "loguniform":
+            return beta.low, beta.high
+        case "gamma":
+            from scipy.stats import gamma
+
+            return 0.0, float(gamma.ppf(0.999, beta.shape, scale=beta.scale))
+        case _:
+            return 0.0, beta.scale
+
+
+def read_exponents(beta: BetaConfig) -> tuple[float, float] | None:
+    """The range of the β that a network reads whose reward is not tempered; None where it reads none."""
+    return None if beta.kind == "constant" else beta_range(beta)
+
+
 @dataclass(frozen=True)
 class RewardConfig:
     """From objectives to the reward of a trajectory."""

@@ -42,6 +42,8 @@ class Method(NamedTuple):
         learn: `(state, draft, rewards f32 [B, M]) -> (state, metrics)`.
         sample: `(state, key, condition of n rows) -> objects [n, …]`: one object for each row.
         on_host: `propose` or `learn` are ordinary Python, not to be compiled.
+        exponents: the lowest and the largest β that training knew (`config.beta_range`); None: β changes nothing.
+        answers_preferences: `sample` depends on the preference.
     """
 
     init: Callable[[Key[Array, ""]], MethodState]
@@ -49,6 +51,8 @@ class Method(NamedTuple):
     learn: Callable[[MethodState, Draft, Float[Array, "B M"]], tuple[MethodState, Metrics]]
     sample: Callable[[MethodState, Key[Array, ""], Condition], Objects]
     on_host: bool = False
+    exponents: tuple[float, float] | None = None
+    answers_preferences: bool = True
 
 
 def compiled_update(method: Method, objectives: Objectives) -> Callable[[MethodState], tuple[MethodState, Metrics]]:

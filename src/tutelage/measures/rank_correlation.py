@@ -27,7 +27,7 @@ def pearson(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, "..."]:
 
     NaN where one of the two is constant.
     """
-    a, b = _pairs(x, y)
+    a, b = (_of_one_size(v) for v in _pairs(x, y))
     # Compared with the first value, a constant is exactly 0; its mean in floating point need not be itself.
     a, b = (v - v[..., :1] for v in (a, b))
     return _correlation(*(v - v.mean(axis=-1, keepdims=True) for v in (a, b)))
@@ -56,6 +56,11 @@ def _pairs(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     if a.ndim == 0 or a.shape[-1] < 2:
         raise BadInput(f"x, y: got shape {a.shape}; a correlation needs at least two pairs")
     return a, b
+
+
+def _of_one_size(values: np.ndarray) -> np.ndarray:
+    """Divided by a power of two, so that the largest is in [½, 1) and no square overflows or vanishes."""
+    return np.ldexp(values, -np.frexp(np.abs(values).max(axis=-1, keepdims=True))[1])
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "..."]:

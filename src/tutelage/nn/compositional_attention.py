@@ -92,7 +92,8 @@ class CompositionalAttention(eqx.Module):
     ) -> Float[Array, "B N d"]:
         """Queries are made of `x`, keys and values of `memory`, or of `x` as well.
 
-        A token that sees nothing brings zeros before `merge`, never NaN.
+        A token that sees nothing brings zeros before `merge`, never NaN. What a token holds that `visible` shows to
+        none, NaN and infinity too, reaches no other output and no gradient.
 
         Args:
             visible: True = may attend, broadcastable to [B, S, N, M]; give real tokens [B, M] as `real[:, None, None]`.
@@ -109,6 +110,12 @@ class CompositionalAttention(eqx.Module):
         causal: bool = False,
     ) -> tuple[Float[Array, "B N d"], Float[Array, "B S N M"], Float[Array, "B N S R"]]:
         """The output, A (rows sum to 1, or are 0 where nothing is seen) and C."""
+        if visible is not None:
+            # 0 · NaN is NaN: what nobody sees must not be multiplied at all.
+            seen = _seen(visible)
+            if memory is None:
+                x = jnp.where(seen | jnp.isfinite(x), x, 0.0)
+            memory = jnp.where(seen, x if memory is None else memory, 0.0)
         memory = x if memory is None else memory
         query, key = _split(self.query(x), self.searches), _split(self.key(memory), self.searches)
         search = _softmax(
@@ -118,7 +125,7 @@ class CompositionalAttention(eqx.Module):
         found = jnp.einsum("bsnm,bmrv->bnsrv", search, _split(self.value(memory), self.retrievals))
         chosen = self.competition(_split(self.select(x), self.searches), found)
         taken = jnp.einsum("bnsr,bnsrv->bnsv", chosen, found)
-        return self.merge(taken.reshape(*x.shape[:2], -1)), search, chosen
+        return self.merge(taken.reshape(*x.shape[:2], taken.shape[2] * taken.shape[3])), search, chosen
 
 
 def compositional_attention(
@@ -193,8 +200,16 @@ def _visible(visible: Array | None, causal: bool, queries: int, keys: int) -> Ar
     return past if visible is None else visible & past
 
 
+def _seen(visible: Array) -> Array:
+    """Which tokens of the memory anyone sees, bool [B, M, 1], or 1 for B or M where `visible` does not depend on it."""
+    full = visible.reshape((1,) * (4 - visible.ndim) + visible.shape)
+    return full.any(axis=(1, 2))[..., None]
+
+
 def _softmax(scores: Float[Array, "B S N M"], visible: Array | None) -> Float[Array, "B S N M"]:
     """Rows without anything visible are 0, and so is their gradient."""
+    if scores.size == 0:
+        return scores
     if visible is None:
         return jax.nn.softmax(scores, axis=-1)
     some = visible.any(axis=-1, keepdims=True)
@@ -202,7 +217,7 @@ def _softmax(scores: Float[Array, "B S N M"], visible: Array | None) -> Float[Ar
 
 
 def _split(x: Float[Array, "B N all"], parts: int) -> Float[Array, "B N parts each"]:
-    return x.reshape(*x.shape[:2], parts, -1)
+    return x.reshape(*x.shape[:2], parts, x.shape[2] // parts)
 
 
 def _share(size: int, parts: int, name: str, of: str) -> int:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tutelage.attention.cache import LayerCache
 from tutelage.attention.config import AttentionConfig, check_attention, head_sizes
 from tutelage.attention.layer import Activations
-from tutelage.attention.masks import Masks, empty_rows, masked_softmax
+from tutelage.attention.masks import Masks, empty_rows, finite_padding, masked_softmax, without_padding
 from tutelage.attention.noise import dropout as dropped
 from tutelage.attention.positions import RelativeBias, rotate, toeplitz
 from tutelage.lab.errors import BadInput, nearest
@@ -89,6 +89,10 @@ class MultiHead(nn.Module):
             BadInput: shapes, masks or names that do not fit; `exclude_self` with another memory than `x`.
         """
         self._check_call(x, memory, need)
+        if memory is None:
+            x = finite_padding(x, key_padding_mask)
+        elif cache is None or not cache.filled:
+            memory = without_padding(memory, key_padding_mask)
         q, k, v = self._searched(x, x if memory is None else memory, cache)
         if self.groups < self.heads:
             k, v = (each.repeat_interleave(self.heads // self.groups, 1) for each in (k, v))
@@ -97,7 +101,7 @@ class MultiHead(nn.Module):
         masks = Masks.of(attn_mask, key_padding_mask, shape, is_causal=is_causal, exclude_self=self.config.exclude_self)
         rate = self.config.dropout if self.training else 0.0
         found: Activations = {}
-        if "search" in need or (rate and generator is not None):
+        if "search" in need or (rate and generator is not None) or not (batch and queries and keys):
             scores, mask = q @ k.transpose(-1, -2) / math.sqrt(self.d), masks.combined(queries, keys, q.device)
             if self.relative is not None:
                 scores = scores + toeplitz(self.relative(queries, keys), queries, keys)

@@ -37,11 +37,13 @@ def chosen(
 ) -> str:
     """stacked, expanded or literal, for q (B, S, N, d), k (B, S, M, d) and v (B, R, M, d_v).
 
-    A that is asked for, and a mask that wants a gradient, take the literal way. `auto` is what was fastest: literal for
-    a single query, whose A is no larger than its keys; on the CPU literal for short memories too, then expanded for few
-    retrievals as large as searches under no limit but a causal one (any other would be a mask as large as A); stacked
-    for the rest.
+    A that is asked for, a mask that wants a gradient, and no tokens at all, take the literal way. `auto` is what was
+    fastest: literal for a single query, whose A is no larger than its keys; on the CPU literal for short memories too,
+    then expanded for few retrievals as large as searches under no limit but a causal one (any other would be a mask as
+    large as A); stacked for the rest.
     """
+    if not all((q.shape[0], q.shape[2], k.shape[2])):
+        return "literal"
     if backend == "literal" or "search" in need or (masks.attn is not None and masks.attn.requires_grad):
         return "literal"
     if backend == "auto":

@@ -24,7 +24,7 @@ from tutelage.attention.compositional import fused
 from tutelage.attention.compositional.competition import Competition
 from tutelage.attention.compositional.pairs import mixture
 from tutelage.attention.config import AttentionConfig, check_attention, head_sizes
-from tutelage.attention.masks import Masks, empty_rows, masked_softmax
+from tutelage.attention.masks import Masks, empty_rows, finite_padding, masked_softmax, without_padding
 from tutelage.attention.noise import dropout as dropped
 from tutelage.attention.positions import RelativeBias, rotate, toeplitz
 from tutelage.lab.errors import BadInput, nearest
@@ -195,6 +195,10 @@ class CompositionalAttention(nn.Module):
             BadInput: shapes, masks or names that do not fit; `exclude_self` with another memory than `x`.
         """
         self._check_call(x, memory, need)
+        if memory is None:
+            x = finite_padding(x, key_padding_mask)
+        elif cache is None or not cache.filled:
+            memory = without_padding(memory, key_padding_mask)
         q = self._heads(self.query(x), self.searches)
         composed = q if self.config.compose_query else None
         q, k, v = self._searched(q, x if memory is None else memory, cache)

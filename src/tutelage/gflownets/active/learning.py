@@ -258,7 +258,7 @@ def active_learning(
             raise BadInput(f"{number} samples: at most {SHORTLIST * config.queries}, {SHORTLIST} times queries")
         return proposed(state, key, number).objects
 
-    return Method(init, propose, learn, sample, on_host=True)
+    return Method(init, propose, learn, sample, on_host=True, answers_preferences=False)
 
 
 def relative_hypervolume(state: ActiveLearningState) -> float:

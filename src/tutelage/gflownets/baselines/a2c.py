@@ -49,7 +49,7 @@ def a2c(problem: Problem, shared: GFlowNetConfig, config: A2CConfig, num_updates
         total = policy_loss + config.value_share * value_loss - config.entropy_bonus * entropy
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
-    return learner(problem, shared, num_updates, loss, value_head=True)
+    return learner(problem, shared, num_updates, loss, value_head=True, tempered=config.reward == "power")
 
 
 def advantages(

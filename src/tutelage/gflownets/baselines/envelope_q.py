@@ -30,7 +30,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from tutelage.gflownets.baselines.config import EnvelopeQConfig
 from tutelage.gflownets.condition import Condition, draw_conditions
-from tutelage.gflownets.config import GFlowNetConfig
+from tutelage.gflownets.config import GFlowNetConfig, read_exponents
 from tutelage.gflownets.environment import Environment, Objects, Observation
 from tutelage.gflownets.learning import replay_buffer
 from tutelage.gflownets.learning.gflownet import encoded, policy_optimizer
@@ -187,7 +187,7 @@ def envelope_q(problem: Problem, shared: GFlowNetConfig, config: EnvelopeQConfig
         asked = encoded(condition, shared)
         return rollout(state.policy, environment, key, condition, asked, epsilon=config.sample_epsilon).objects
 
-    return Method(init, propose, learn, sample)
+    return Method(init, propose, learn, sample, exponents=read_exponents(shared.beta))
 
 
 def _keys(state: EnvelopeState) -> tuple[Key[Array, ""], Key[Array, ""]]:

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from tutelage.gflownets.baselines.config import MARSConfig
 from tutelage.gflownets.baselines.population import uniform_objects
 from tutelage.gflownets.condition import Condition, draw_betas, simplex_grid
-from tutelage.gflownets.config import GFlowNetConfig
+from tutelage.gflownets.config import GFlowNetConfig, beta_range
 from tutelage.gflownets.environment import Objects
 from tutelage.gflownets.method import Draft, Method, Metrics
 from tutelage.gflownets.objectives import LOWEST, log_scalar, tempered
@@ -128,7 +128,7 @@ def mars(problem: Problem, shared: GFlowNetConfig, config: MARSConfig) -> Method
         slot = jax.random.randint(k_slot, chain.shape, 0, kept)
         return jax.tree.map(lambda leaf: leaf[slot, chain], state.history)
 
-    return Method(init, propose, learn, sample)
+    return Method(init, propose, learn, sample, exponents=beta_range(shared.beta))
 
 
 def _nearest(asked: Condition, chains: Condition) -> Bool[Array, "n B"]:

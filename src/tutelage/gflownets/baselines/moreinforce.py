@@ -39,7 +39,7 @@ def moreinforce(problem: Problem, shared: GFlowNetConfig, config: MOReinforceCon
         returns = trajectory_return(rewards, trajectories.condition, shared.reward, config.reward)
         return reinforce(log_prob, returns), {"entropy": -log_prob.mean()}
 
-    return learner(problem, shared, num_updates, loss)
+    return learner(problem, shared, num_updates, loss, tempered=config.reward == "power")
 
 
 def reinforce(log_prob: Float[Array, "B"], returns: Float[Array, "B"]) -> Float[Array, ""]:

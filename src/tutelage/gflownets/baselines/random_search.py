@@ -84,4 +84,4 @@ def random_search(problem: Problem, shared: GFlowNetConfig, config: RandomSearch
         chosen = best_members(rewards, first_of_equals(objects, filled), condition.preference, scalarisation)
         return jax.tree.map(lambda leaf: leaf[chosen], objects)
 
-    return Method(init, propose, learn, sample)
+    return Method(init, propose, learn, sample, answers_preferences=config.answer == "archive")

@@ -22,7 +22,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from tutelage.gflownets.condition import Condition, draw_conditions, encode, encoded_size
-from tutelage.gflownets.config import GFlowNetConfig, OptimizerConfig
+from tutelage.gflownets.config import GFlowNetConfig, OptimizerConfig, beta_range
 from tutelage.gflownets.environment import Environment, Objects, State
 from tutelage.gflownets.learning import replay_buffer
 from tutelage.gflownets.learning.batch import check_batch, num_copies, num_replayed
@@ -113,7 +113,7 @@ def gflownet(problem: Problem, config: GFlowNetConfig, num_updates: int) -> Meth
             "evaluations": Sum(jnp.asarray(inner.num_fresh, jnp.float32)),
         }
 
-    return Method(inner.init, inner.propose, learn, inner.sample)
+    return Method(inner.init, inner.propose, learn, inner.sample, exponents=beta_range(config.beta))
 
 
 def encoded(condition: Condition, config: GFlowNetConfig) -> Float[Array, "B C"]:

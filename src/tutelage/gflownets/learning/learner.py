@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from tutelage.gflownets.condition import Condition, draw_conditions, encoded_size
-from tutelage.gflownets.config import GFlowNetConfig
+from tutelage.gflownets.config import GFlowNetConfig, beta_range, read_exponents
 from tutelage.gflownets.environment import Environment, Objects, Observation
 from tutelage.gflownets.learning.gflownet import encoded, policy_optimizer
 from tutelage.gflownets.method import Draft, Method, Metrics
@@ -84,6 +84,7 @@ def learner(
     value_head: bool = False,
     epsilon: float = 0.0,
     target_period: int = 0,
+    tempered: bool = True,
 ) -> Method:
     """A method that follows the gradient of `loss` on a fresh batch of trajectories at each update.
 
@@ -95,6 +96,7 @@ def learner(
         value_head: the network also learns a number for each state (`Readings.value`).
         epsilon: share of uniform legal actions while training.
         target_period: updates between two copies of the network to the target; 0: there is none.
+        tempered: the loss depends on β.
     """
     environment, num_objectives = problem.environment, problem.objectives.num_objectives
     optimizer = policy_optimizer(shared.optimizer, num_updates)
@@ -145,7 +147,8 @@ def learner(
     def sample(state: LearnerState, key: Key[Array, ""], condition: Condition) -> Objects:
         return rollout(state.policy, environment, key, condition, encoded(condition, shared)).objects
 
-    return Method(init, propose, learn, sample)
+    exponents = beta_range(shared.beta) if tempered else read_exponents(shared.beta)
+    return Method(init, propose, learn, sample, exponents=exponents)
 
 
 def policy_without_log_z(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from tutelage.gflownets.active.config import check_active
-from tutelage.gflownets.config import check_sampler
+from tutelage.gflownets.config import beta_range, check_sampler
 from tutelage.gflownets.learning.batch import check_batch
 from tutelage.gflownets.worlds.aptamers_config import check_aptamers
 from tutelage.gflownets.worlds.config import check_ehrlich, check_hypergrid, check_ngrams
@@ -104,6 +104,12 @@ def _check_sampler(config: Config) -> list[str]:
         check_sampler(sampler)
         if config.method == "gflownet":
             check_batch(sampler)
+    if config.evaluation.beta:
+        low, high = beta_range(sampler.beta)
+        if not low <= config.evaluation.beta <= high:
+            raise BadInput(
+                f"evaluation.beta = {config.evaluation.beta:g}: must be in [{low:g}, {high:g}], as training has, or 0"
+            )
     if sampler.loss.kind == "fm" and config.method == "gflownet":
         if config.problem in MOLECULES:
             raise BadInput(

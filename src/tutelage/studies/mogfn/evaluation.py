@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from tutelage.gflownets.baselines.population import uniform_objects
-from tutelage.gflownets.condition import Condition, beta_range, simplex_grid
-from tutelage.gflownets.config import RewardConfig
+from tutelage.gflownets.condition import Condition, simplex_grid
+from tutelage.gflownets.config import RewardConfig, beta_range
 from tutelage.gflownets.exact import law as exact
 from tutelage.gflownets.exact.enumeration import StateGraph, enumerate_states
 from tutelage.gflownets.figures import sample_figures

@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from tutelage.gflownets.condition import condition
 from tutelage.gflownets.sampling import Draw, sampler
 from tutelage.lab.errors import BadInput
 from tutelage.lab.files import check_table, write_rows
@@ -17,7 +18,6 @@ from tutelage.lab.study import Exhibit
 from tutelage.studies.loading import LoadedRun, load_run
 from tutelage.studies.mogfn.build import system
 from tutelage.studies.mogfn.evaluation import asked_beta, scored
-from tutelage.studies.mogfn.problems import problem as make_problem
 from tutelage.studies.mogfn.tools import SampleArguments
 
 SHOWN = 10
@@ -28,15 +28,15 @@ def sampler_of(run: LoadedRun, *, beta: float | None = None, index: int = 0) -> 
     """`(preference [M] or [number, M], number, key) -> objects [number, …]`, as `gflownets.sampling.sampler`.
 
     Of a run that learns actively these are the queries that it would ask next, at most four times as many as it asks in
-    a round.
+    a round, and the preference must be None; so it must of a run whose samples are uniform.
 
     Args:
         run: of this study, finished or not (`studies.loading.load_run`).
-        beta: the exponent; by default that of the run's evaluation.
+        beta: the exponent, one that training had; by default that of the run's evaluation.
         index: which of the run's seeds, by its place.
 
     Raises:
-        BadInput: a run of another study, or a place beyond its seeds; when it draws: what `sampler` refuses.
+        BadInput: a run of another study, a place beyond its seeds, and what `sampler` refuses.
     """
     if run.study.name != "mogfn":
         raise BadInput(f"this run is of study {run.study.name!r}; must be of 'mogfn'")
@@ -45,7 +45,9 @@ def sampler_of(run: LoadedRun, *, beta: float | None = None, index: int = 0) -> 
         raise BadInput(f"index = {index}: the run has {number} seeds; must be in [0, {number - 1}]")
     problem, method = system(run.config)
     state = run.program.seed_state(run.state, index).method
-    return sampler(method, state, problem.objectives, beta=asked_beta(run.config) if beta is None else beta)
+    if beta is None and method.exponents is not None:
+        beta = asked_beta(run.config)
+    return sampler(method, state, problem.objectives, beta=beta)
 
 
 def sample(arguments: SampleArguments) -> None:
@@ -60,15 +62,20 @@ def sample(arguments: SampleArguments) -> None:
     run = load_run(arguments.run, of="mogfn")
     for note in run.notes:
         print(note)
-    problem = make_problem(run.config)
+    problem, method = system(run.config)
     objectives = problem.objectives
+    weights = np.asarray(arguments.preference)
+    condition(weights, 1.0, objectives.num_objectives)
+    if not method.answers_preferences:
+        print("this run samples the same whatever is preferred: the preference only weighs what it is worth")
     draw = sampler_of(run, beta=arguments.beta or None, index=arguments.place)
-    objects = draw(np.asarray(arguments.preference), arguments.number, jax.random.key(arguments.seed))
+    key = jax.random.key(arguments.seed)
+    objects = draw(weights if method.answers_preferences else None, arguments.number, key)
     if arguments.distinct:
         _, first = np.unique(objects.reshape(len(objects), -1), axis=0, return_index=True)
         objects = objects[np.sort(first)]
     rewards = scored(problem, objects)
-    worth = rewards @ np.asarray(arguments.preference, rewards.dtype)
+    worth = rewards @ weights.astype(rewards.dtype)
     texts = [objectives.render(each) for each in objects]
     names = objectives.names
     rows = [
